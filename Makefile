@@ -1,0 +1,64 @@
+# Everything a person types here. `make run` and `make test` set up first, so neither needs anything before it.
+#
+#   make run [TICKS=PATH] [SPEED=N] [DATA=PATH] [FLAGS=--no-tour]
+#   make test [ARGS="tests/unit -k margin"]
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := $(if $(TRIBOOK_VENV),$(TRIBOOK_VENV),.venv)
+SETUP := $(PYTHON) -I platform/broker/bootstrap.py
+WITH_PATH := PYTHONPATH="$(CURDIR):$(CURDIR)/platform"
+IN := $(WITH_PATH) $(VENV)/bin
+WORKERS ?= 2
+CODE := platform routing bbook fix_gateway lp_adapters apps tests bench manage.py
+PRESENT = $(wildcard $(CODE))
+
+.PHONY: help setup run test doctor lint format types contracts bench licences lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+	@echo "make setup | doctor | lint | format | types | contracts | bench | licences | lock | clean"
+
+setup:
+	@$(SETUP)
+
+run:
+	@$(SETUP) && exec env $(WITH_PATH) $(VENV)/bin/python -m broker.launch \
+		$(if $(TICKS),--ticks "$(TICKS)") $(if $(SPEED),--speed "$(SPEED)") $(if $(DATA),--data "$(DATA)") $(FLAGS)
+
+test:
+	@$(SETUP) --for-tests
+	@$(IN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+doctor:
+	@$(PYTHON) -I platform/broker/doctor.py
+
+lint: setup
+	@$(IN)/ruff check $(PRESENT)
+	@$(IN)/ruff format --check $(PRESENT)
+
+format: setup
+	@$(IN)/ruff check --fix $(PRESENT)
+	@$(IN)/ruff format $(PRESENT)
+
+types: setup
+	@$(IN)/mypy $(PRESENT)
+
+contracts: setup
+	@$(IN)/lint-imports
+
+bench: setup
+	@$(IN)/python -m bench $(ARGS)
+
+# The licence of every package that is shipped; tests/unit/test_licences.py fails on one that must not be.
+licences: setup
+	@$(IN)/python -m tests.licences
+
+# Renews requirements.lock: the newest versions that pyproject.toml allows, with the hash of every file.
+lock: setup
+	@$(IN)/uv pip compile pyproject.toml --extra dev --upgrade --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist htmlcov test-results
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

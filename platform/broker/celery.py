@@ -1,0 +1,37 @@
+"""The Celery app: background work over Redis, JSON only. `celery -A broker` finds it here."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
+
+PRUNE_EVERY_S = 600.0
+
+
+def _broker_url() -> str:
+    """Kombu's spelling of the Redis address: its sockets are `redis+socket://`."""
+    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+    if not url.startswith("unix://"):
+        return url
+    socket_path, _, query = url.removeprefix("unix://").partition("?")
+    number = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair).get("db", "0")
+    return f"redis+socket://{socket_path}?virtual_host={number}"
+
+
+app = Celery("tribook")
+app.conf.update(
+    broker_url=_broker_url(),
+    accept_content=["json"],
+    task_serializer="json",
+    result_serializer="json",
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_time_limit=300,
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    timezone="UTC",
+    enable_utc=True,
+    beat_schedule={"prune": {"task": "apps.operations.tasks.prune", "schedule": PRUNE_EVERY_S}},
+)
+app.autodiscover_tasks(["apps.operations"])

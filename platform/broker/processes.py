@@ -1,0 +1,201 @@
+"""The processes of the house on one screen: what each is started with, what it waits for, and when it is stopped.
+
+All of them run in the checkout's root and get the same environment (`environment`), which is also what a container would
+give them: DATABASE_URL, REDIS_URL, TRIBOOK_DATA, TRIBOOK_CLOCK, TRIBOOK_SECRET_KEY,
+the ports, and the simulated LPs' password.
+"""
+
+import http.client
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from broker.supervisor import Spec
+from bus import names
+
+ROOT = Path(__file__).resolve().parents[2]
+LPS = ("YOFX1", "PRIMEXM")
+BLOCKING_THREADS = 16
+LPSIM_PORTS = 4
+WEBSOCKET_BYTES_MAX = 131_072
+"""What the server reads of one message; the protocol's own limit is half of it and answers with a close code."""
+
+DOORS, COUNTERPARTIES, ENGINE, REDIS, POSTGRES = range(5)
+"""The order in which everything is stopped: nothing new comes in before what it needs goes away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The addresses and folders of one run."""
+
+    data: Path
+    database_url: str
+    redis_url: str
+    secret_key: str
+    clock: str
+    http_port: int
+    stream_port: int
+    lpsim_port_base: int
+    lpsim_password: str
+    ticks: Path | None = None
+    speed: str = "1"
+
+
+def environment(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What every process of the house gets."""
+    own = {
+        "DATABASE_URL": layout.database_url,
+        "REDIS_URL": layout.redis_url,
+        "TRIBOOK_DATA": str(layout.data),
+        "TRIBOOK_CLOCK": layout.clock,
+        "TRIBOOK_SECRET_KEY": layout.secret_key,
+        "TRIBOOK_HTTP_PORT": str(layout.http_port),
+        "TRIBOOK_STREAM_PORT": str(layout.stream_port),
+        "LPSIM_PORT_BASE": str(layout.lpsim_port_base),
+        "LPSIM_PASSWORD": layout.lpsim_password,
+        "SPEED": layout.speed,
+        "DJANGO_SETTINGS_MODULE": "broker.settings",
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "platform"))),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
+    kept = {name: value for name, value in inherited.items() if name != "TICKS"}
+    return {**kept, **own, **({"TICKS": str(layout.ticks)} if layout.ticks else {})}
+
+
+def house(layout: Layout) -> list[Spec]:
+    """Every process but the two stores, in the order they start."""
+    beating = heartbeat_of(layout.redis_url)
+    return [
+        Spec("engine", python("engine"), stop_rank=ENGINE, is_ready=beating("engine"), stop_within_s=15.0),
+        Spec("lpsim", python("lp_adapters.simulators.lpsim"), stop_rank=COUNTERPARTIES, is_ready=beating("lpsim")),
+        Spec(
+            "lpsim-feed",
+            python("lp_adapters.simulators.feed"),
+            after=("lpsim",),
+            stop_rank=COUNTERPARTIES,
+            is_ready=beating("lpsim-feed"),
+        ),
+        *(lp_session(lp, session, beating) for lp in LPS for session in ("price", "trade")),
+        Spec("quotes", python("lp_adapters.manager"), stop_rank=COUNTERPARTIES, is_ready=beating("quotes")),
+        Spec("web", web(layout.http_port), after=("engine",), stop_rank=DOORS, is_ready=answers_on(layout.http_port)),
+        Spec("stream", stream(layout.stream_port), stop_rank=DOORS, is_ready=answers_on(layout.stream_port)),
+        Spec("worker", celery("worker", "--pool", "threads", "--concurrency", "2"), stop_rank=DOORS),
+        Spec("beat", celery("beat", "--schedule", str(layout.data / "run" / "beat-schedule")), stop_rank=DOORS),
+    ]
+
+
+def lp_session(lp: str, session: str, beating: Callable[[str], Callable[[int], bool]]) -> Spec:
+    name = f"lp-{lp}-{session}"
+    return Spec(
+        name,
+        python("lp_adapters.fix", "--lp", lp, "--session", session),
+        after=("lpsim", "engine"),
+        stop_rank=COUNTERPARTIES,
+        is_ready=beating(name),
+    )
+
+
+def python(module: str, *arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", module, *arguments)
+
+
+def web(port: int) -> tuple[str, ...]:
+    """REST, the admin and the pages: WSGI, one process, a thread per request in flight."""
+    return (
+        *python("granian", "broker.web_worker:application", "--interface", "wsgi", "--host", "127.0.0.1"),
+        *("--port", str(port), "--workers", "1", "--blocking-threads", str(BLOCKING_THREADS)),
+        *("--workers-kill-timeout", "4", "--no-ws", "--log-level", "warning"),
+    )
+
+
+def stream(port: int) -> tuple[str, ...]:
+    """The WebSockets: ASGI, one process."""
+    return (
+        *python("uvicorn", "broker.asgi:application", "--lifespan", "off", "--host", "127.0.0.1"),
+        *("--port", str(port), "--timeout-graceful-shutdown", "3", "--log-level", "warning"),
+        *("--ws-max-size", str(WEBSOCKET_BYTES_MAX), "--ws-per-message-deflate", "false"),
+    )
+
+
+def celery(*arguments: str) -> tuple[str, ...]:
+    return python("celery", "-A", "broker", *arguments, "--loglevel", "warning")
+
+
+# --------------------------------------------------------------------------------------------------- how one is ready
+
+
+def heartbeat_of(redis_url: str) -> Callable[[str], Callable[[int], bool]]:
+    """Makes, per process, the question whether it has said in Redis that it is alive.
+
+    The heartbeat must come from the process now running, not from a predecessor whose last word has not expired yet:
+    its number has to be one of the child's own session.
+    """
+    client = redis.Redis.from_url(redis_url, socket_timeout=2, decode_responses=True)
+
+    def beating(name: str) -> Callable[[int], bool]:
+        def is_ready(pid: int) -> bool:
+            with suppress(redis.RedisError, OSError, ValueError, TypeError):
+                said = client.hget(names.health(name), "pid")
+                return os.getsid(int(str(said))) == pid
+            return False
+
+        return is_ready
+
+    return beating
+
+
+def answers_on(port: int) -> Callable[[int], bool]:
+    """Asks a web server on loopback; any answer at all means that it serves."""
+
+    def is_ready(_pid: int) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return True
+
+    return is_ready
+
+
+# -------------------------------------------------------------------------------------------------------------- ports
+
+
+def free_port(preferred: int = 0, taken: tuple[int, ...] = ()) -> int:
+    """The preferred loopback port, or one the kernel picks when there is no preference or somebody has it."""
+    if preferred and preferred not in taken and is_free(preferred):
+        return preferred
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def free_port_range(preferred: int, count: int) -> int:
+    """The first of `count` neighbouring free loopback ports, from the preferred one upwards."""
+    for base in range(preferred, 60_000, count):
+        if all(is_free(base + offset) for offset in range(count)):
+            return base
+    raise OSError(f"no {count} neighbouring free ports above {preferred}")
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

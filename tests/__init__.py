@@ -1,0 +1,1 @@
+"""Tests on four levels: unit (pure), simulation (seeded worlds), integration (real services), functional (as users)."""

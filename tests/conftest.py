@@ -1,0 +1,76 @@
+"""Fixtures that every level may use. The addresses come from `tests.services`; here the servers behind them start."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from broker.embedded.postgres import start_postgres
+from broker.embedded.redis import start_redis
+from tests import services
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A connection URI of this test process's own PostgreSQL, as in DATABASE_URL."""
+    if services.place is None:
+        yield os.environ["DATABASE_URL"]
+        return
+    running = start_postgres(services.place.folder, settings=services.POSTGRES_SETTINGS)
+    yield running.url
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """The URL of this test process's own Redis, as in REDIS_URL."""
+    if services.place is None:
+        yield os.environ["REDIS_URL"]
+        return
+    running = start_redis(services.place.folder)
+    yield running.url
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None, postgres: str) -> None:
+    """pytest-django makes its test database on our server."""
+
+
+@pytest.fixture
+def empty_database(postgres: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A connection URI of a database of this test's own, with nothing in it."""
+    name = f"test_{os.getpid()}_{abs(hash(request.node.nodeid)) % 10**12}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        yield urlsplit(postgres)._replace(path=f"/{name}").geturl()
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def data_folder() -> Iterator[Path]:
+    """An empty data folder where private servers can live."""
+    folder = services.new_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, object]:
+    """Debian's own Chromium, quiet: its background services would only look for hosts that tests must not reach."""
+    return {
+        "executable_path": shutil.which("chromium"),
+        "args": [
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ],
+    }

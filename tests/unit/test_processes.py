@@ -1,0 +1,90 @@
+"""The table of processes: complete, started and stopped in a sensible order, reachable only from this machine."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from broker import launch
+from broker.processes import DOORS, ENGINE, LPS, Layout, environment, free_port, free_port_range, house, is_free
+from broker.supervisor import Spec
+
+LAYOUT = Layout(
+    data=Path("/data"),
+    database_url="postgresql://broker@/tribook?host=%2Fdata",
+    redis_url="unix:///data/redis.sock",
+    secret_key="kept",
+    clock="wall",
+    http_port=8000,
+    stream_port=8001,
+    lpsim_port_base=19880,
+    lpsim_password="kept as well",
+)
+
+
+@pytest.fixture(scope="module")
+def table() -> dict[str, Spec]:
+    return {spec.name: spec for spec in house(LAYOUT)}
+
+
+def test_every_process_of_the_house_is_there(table: dict[str, Spec]) -> None:
+    sessions = {f"lp-{lp}-{session}" for lp in LPS for session in ("price", "trade")}
+    assert set(table) == {"engine", "lpsim", "lpsim-feed", "quotes", "web", "stream", "worker", "beat"} | sessions
+
+
+def test_nobody_waits_for_what_is_not_started(table: dict[str, Spec]) -> None:
+    assert all(name in table for spec in table.values() for name in spec.after)
+
+
+def test_doors_close_first_and_the_engine_outlives_everybody_it_serves(table: dict[str, Spec]) -> None:
+    assert {name for name, spec in table.items() if spec.stop_rank == DOORS} == {"web", "stream", "worker", "beat"}
+    assert all(spec.stop_rank < ENGINE for name, spec in table.items() if name != "engine")
+
+
+def test_web_servers_listen_on_loopback_alone(table: dict[str, Spec]) -> None:
+    for name in ("web", "stream"):
+        command = table[name].command
+        assert command[command.index("--host") + 1] == "127.0.0.1"
+
+
+def test_every_process_gets_its_addresses_and_what_was_inherited() -> None:
+    given = environment(LAYOUT, {"PATH": "/bin", "TICKS": "left/over", "DATABASE_URL": "other"})
+    assert given["DATABASE_URL"] == LAYOUT.database_url
+    assert given["PATH"] == "/bin"
+    assert "TICKS" not in given
+    assert given["PYTHONPATH"].endswith("/platform")
+
+
+def test_a_taken_port_is_not_chosen() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not is_free(port)
+        assert free_port(port) != port
+        assert free_port_range(port, 2) > port
+
+
+def test_a_free_port_is_chosen_unless_we_gave_it_away_already() -> None:
+    port = free_port()
+    assert free_port(port) == port
+    assert free_port(port, taken=(port,)) != port
+
+
+@pytest.mark.parametrize("speed", ["0", "-1", "1001", "nan", "inf", "fast"])
+def test_a_speed_that_means_nothing_is_refused(speed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        launch.parse(["--speed", speed])
+    assert "speed" in capsys.readouterr().err
+
+
+def test_a_recording_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        launch.parse(["--ticks", "/nonexistent/ticks"])
+    assert "there is nothing at /nonexistent/ticks" in capsys.readouterr().err
+
+
+def test_without_options_the_house_trades_and_stays() -> None:
+    options = launch.parse(["--data", "here"])
+    assert (options.tour, options.exit_after_tour, options.ticks, options.speed) == (True, False, None, 1.0)
+    assert options.data == Path("here").absolute()
