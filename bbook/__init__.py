@@ -1,0 +1,1 @@
+"""The house as counterparty: dealing fills. Pure."""

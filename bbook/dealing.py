@@ -1,0 +1,42 @@
+"""The house deals: at the price its client sees, at once, for any size that the symbol allows.
+
+No last look, no delay, no slippage in anybody's favour: a price is either fresh and dealt on, or refused.
+"""
+
+from decimal import Decimal
+
+from msgspec import Struct
+
+from trading.checks import Refused, check_price
+from trading.configuration import Group
+from trading.instruments import Instrument
+from trading.numbers import plain
+from trading.orders import Side
+from trading.pricing import client_price, raw_price
+from trading.quotes import Quote
+
+
+class HouseFill(Struct, frozen=True):
+    """The client's price, and how it came about."""
+
+    price: Decimal
+    reason: str
+
+
+def fill(*, quote: Quote | None, side: Side, group: Group, instrument: Instrument, now_us: int) -> HouseFill | Refused:
+    """The house's fill of a client's `side`: the aggregate's ask for a buy, its bid for a sell, and the group's markup.
+
+    Refused as `no_quotes` when there is no price, or none young enough to deal on.
+    """
+    refused = check_price(instrument, quote, now_us)
+    if refused is not None:
+        return refused
+    assert quote is not None, "check_price refuses a missing quote"
+    raw = raw_price(quote, side)
+    price = client_price(raw, side, group, instrument)
+    return HouseFill(price, _reason(side, raw, price))
+
+
+def _reason(side: Side, raw: Decimal, price: Decimal) -> str:
+    deals, name = ("sells", "ask") if side is Side.BUY else ("buys", "bid")
+    return f"The house {deals} at {plain(price)}: the {name} {plain(raw)} and {plain(abs(price - raw))} of markup."

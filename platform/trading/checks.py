@@ -1,0 +1,107 @@
+"""Why an order is refused, in the order that we promise to report it.
+
+Each check looks at facts only. After the last one passes nothing may fail. Opening risk passes all of them; closing is
+exempt from everything but a halted market, a missing price, and its own arithmetic.
+"""
+
+from decimal import Decimal
+
+from msgspec import Struct
+
+from trading.accounts import Account, Rights
+from trading.instruments import Instrument, TradeMode
+from trading.numbers import is_on_step, is_plain, plain
+from trading.positions import Position
+from trading.pricing import is_fresh
+from trading.quotes import Quote
+from trading.refusals import Refusal
+
+
+class Refused(Struct, frozen=True):
+    """A refusal and the sentence that tells this case apart."""
+
+    code: Refusal
+    detail: str
+
+
+def check_opening(
+    *, account: Account, instrument: Instrument | None, volume: Decimal, quote: Quote | None, now_us: int
+) -> Refused | None:
+    """Everything that can be said against opening before margin and routing are looked at."""
+    if instrument is None:
+        return Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered")
+    return (
+        check_volume(instrument, volume)
+        or _check_volume_limits(instrument, volume)
+        or _check_rights(account)
+        or _check_trade_mode(instrument)
+        or check_price(instrument, quote, now_us)
+    )
+
+
+def check_closing(
+    *,
+    position: Position | None,
+    account: int,
+    instrument: Instrument | None,
+    volume: Decimal,
+    quote: Quote | None,
+    now_us: int,
+) -> Refused | None:
+    """Everything that can be said against a close. Minimum volume and rights do not bind: closing is always possible."""
+    if position is None or position.account != account:
+        return Refused(Refusal.POSITION_CLOSED, "the account has no such open position")
+    if instrument is None:
+        return Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered")
+    refused = check_volume(instrument, volume)
+    if refused:
+        return refused
+    if volume > position.volume:
+        return Refused(Refusal.CLOSE_VOLUME_TOO_LARGE, f"{plain(position.volume)} lots are open")
+    if volume > position.volume - position.locked:
+        return Refused(Refusal.CLOSE_ORDER_EXISTS, f"{plain(position.locked)} lots are being closed already")
+    if instrument.trade_mode is TradeMode.HALTED:
+        return Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} is halted")
+    return check_price(instrument, quote, now_us)
+
+
+def check_volume(instrument: Instrument, volume: Decimal) -> Refused | None:
+    """A plain positive number on the symbol's step."""
+    if not is_plain(volume) or volume <= 0:
+        return Refused(Refusal.INVALID_VOLUME, "the volume must be a positive plain number")
+    if not is_on_step(volume, instrument.volume_step):
+        return Refused(Refusal.INVALID_VOLUME, f"the volume must be a multiple of {plain(instrument.volume_step)} lots")
+    return None
+
+
+def _check_volume_limits(instrument: Instrument, volume: Decimal) -> Refused | None:
+    if volume < instrument.volume_min:
+        return Refused(Refusal.INVALID_VOLUME, f"the smallest volume is {plain(instrument.volume_min)} lots")
+    if volume > instrument.volume_max:
+        return Refused(Refusal.INVALID_VOLUME, f"the largest volume is {plain(instrument.volume_max)} lots")
+    return None
+
+
+def _check_rights(account: Account) -> Refused | None:
+    if account.rights is Rights.NO_TRADING:
+        return Refused(Refusal.TRADE_DISABLED, "trading is disabled for the account")
+    if account.rights is Rights.CLOSE_ONLY:
+        return Refused(Refusal.CLOSE_ONLY, "the account may only close positions")
+    return None
+
+
+def _check_trade_mode(instrument: Instrument) -> Refused | None:
+    if instrument.trade_mode is TradeMode.HALTED:
+        return Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} is halted")
+    if instrument.trade_mode is TradeMode.CLOSE_ONLY:
+        return Refused(Refusal.CLOSE_ONLY, f"{instrument.symbol} may only be closed")
+    return None
+
+
+def check_price(instrument: Instrument, quote: Quote | None, now_us: int) -> Refused | None:
+    if quote is None:
+        return Refused(Refusal.NO_QUOTES, f"no price for {instrument.symbol} yet")
+    if not is_fresh(quote, instrument, now_us):
+        age_ms = (now_us - quote.at_us) // 1000
+        return Refused(Refusal.NO_QUOTES, f"the last price of {instrument.symbol} is {age_ms} ms old")
+    return None

@@ -1,0 +1,130 @@
+"""Orders and deals: the client's instruction, its life as one total table, and the executions it led to."""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from msgspec import Struct
+
+from trading.numbers import ZERO
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+    @property
+    def opposite(self) -> "Side":
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+    @property
+    def sign(self) -> int:
+        """+1 for a buy, -1 for a sell: profit is sign x (price now - price then)."""
+        return 1 if self is Side.BUY else -1
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+
+
+class Book(StrEnum):
+    """Who takes the other side: A the market, B the house, C both."""
+
+    A = "A"
+    B = "B"
+    C = "C"
+
+
+class OrderStatus(StrEnum):
+    """FIX OrdStatus(39) in words."""
+
+    PENDING_NEW = "pending_new"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+
+
+S = OrderStatus
+
+TRANSITIONS: dict[OrderStatus | None, frozenset[OrderStatus]] = {
+    None: frozenset({S.PENDING_NEW, S.FILLED, S.REJECTED}),
+    S.PENDING_NEW: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.REJECTED}),
+    S.PARTIALLY_FILLED: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED}),
+    S.FILLED: frozenset(),
+    S.CANCELED: frozenset(),
+    S.REJECTED: frozenset(),
+}
+"""Every state has a row; a state that is missing from a row is an illegal move. None is 'not yet known to us'.
+
+A market order is born FILLED when the house deals it at once, PENDING_NEW while a provider holds its A part. CANCELED
+with a filled volume is what remains of an order whose provider filled only a part.
+"""
+
+TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if status is not None and not following)
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """A client's order. Volumes are lots; `filled_cost` is the sum of price x volume over its deals."""
+
+    id: int
+    """The ticket."""
+    uuid: str
+    """The id of the request that placed it (UUIDv7, minted at the door)."""
+    account: int
+    client_order_id: str
+    symbol: str
+    side: Side
+    type: OrderType
+    volume: Decimal
+    status: OrderStatus
+    created_us: int
+    updated_us: int
+    filled_volume: Decimal = ZERO
+    filled_cost: Decimal = ZERO
+    position_id: int = 0
+    """The position it closes, or, once filled, the one it opened; 0 before that."""
+    closes: bool = False
+    refusal: str = ""
+    """The refusal's stable code when REJECTED (or CANCELED by the provider)."""
+    detail: str = ""
+    comment: str = ""
+    book: Book | None = None
+    volume_a: Decimal = ZERO
+    """The part sent to a provider; volume - volume_a is the house's."""
+    filled_a: Decimal = ZERO
+    margin_reserved: Decimal = ZERO
+    """Margin held in the account's currency while the order is in flight."""
+    attempts: tuple[str, ...] = ()
+    """The providers its A part was sent to, in order."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+class DealEntry(StrEnum):
+    IN = "in"
+    OUT = "out"
+
+
+class Deal(Struct, frozen=True, kw_only=True):
+    """One execution told to the client. `profit` and `commission` are in the account's currency."""
+
+    id: int
+    order_id: int
+    position_id: int
+    account: int
+    symbol: str
+    side: Side
+    entry: DealEntry
+    volume: Decimal
+    price: Decimal
+    profit: Decimal
+    commission: Decimal
+    at_us: int
+    book: Book
+    """A or B: which book this part was dealt in. Never shown to clients."""
+    lp: str = ""
+    exec_id: str = ""
+    """The provider's ExecID(17) for an A deal."""
+    lp_price: Decimal | None = None

@@ -1,0 +1,168 @@
+"""What an account's owner is shown of its orders, deals, positions and money: the same shapes over REST and WebSocket.
+
+Allow-lists by construction: the book, the provider, the markup and the split have no field here.
+"""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+
+from msgspec import Struct
+
+from trading.accounts import Account
+from trading.numbers import round_half_up
+from trading.orders import Deal, Order
+from trading.positions import Position
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(at_us: int) -> datetime:
+    """The aware UTC datetime of a business time."""
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+@lru_cache(maxsize=4096)
+def rfc3339(at_us: int) -> str:
+    """A business time as clients read it: 2026-01-31T12:00:00.000000Z."""
+    return moment(at_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class RejectView(Struct, frozen=True):
+    code: str
+    detail: str
+
+
+class OrderView(Struct, frozen=True, kw_only=True, omit_defaults=False):
+    id: str
+    ticket: int
+    client_order_id: str
+    account: int
+    symbol: str
+    side: str
+    type: str
+    volume: Decimal
+    filled_volume: Decimal
+    avg_price: Decimal | None
+    status: str
+    position_id: int | None
+    reduce_only: bool
+    comment: str
+    reject: RejectView | None
+    created_at: str
+    updated_at: str
+
+
+class DealView(Struct, frozen=True, kw_only=True):
+    id: int
+    order_ticket: int
+    position_id: int
+    account: int
+    symbol: str
+    side: str
+    entry: str
+    volume: Decimal
+    price: Decimal
+    profit: Decimal
+    commission: Decimal
+    at: str
+
+
+class PositionView(Struct, frozen=True, kw_only=True):
+    id: int
+    account: int
+    symbol: str
+    side: str
+    volume: Decimal
+    open_price: Decimal
+    margin: Decimal
+    locked_volume: Decimal
+    opened_at: str
+    updated_at: str
+
+
+class BalanceView(Struct, frozen=True, kw_only=True):
+    account: int
+    balance: Decimal
+    credit: Decimal
+    currency: str
+    version: int
+    kind: str
+    amount: Decimal
+    transaction_id: int
+
+
+class AccountView(Struct, frozen=True, kw_only=True):
+    account: int
+    currency: str
+    leverage: int
+    rights: str
+
+
+def average_price(cost: Decimal, volume: Decimal, digits: int) -> Decimal | None:
+    """Cost over volume, shown with at least the price's decimals and two more where it does not divide evenly."""
+    if not volume:
+        return None
+    price = cost / volume
+    shown = round_half_up(price, digits)
+    return shown if shown == price else round_half_up(price, digits + 2)
+
+
+def order_view(order: Order, digits: int) -> OrderView:
+    return OrderView(
+        id=order.uuid,
+        ticket=order.id,
+        client_order_id=order.client_order_id,
+        account=order.account,
+        symbol=order.symbol,
+        side=order.side.value,
+        type=order.type.value,
+        volume=order.volume,
+        filled_volume=order.filled_volume,
+        avg_price=average_price(order.filled_cost, order.filled_volume, digits),
+        status=order.status.value,
+        position_id=order.position_id or None,
+        reduce_only=order.closes,
+        comment=order.comment,
+        reject=RejectView(order.refusal, order.detail) if order.refusal else None,
+        created_at=rfc3339(order.created_us),
+        updated_at=rfc3339(order.updated_us),
+    )
+
+
+def deal_view(deal: Deal) -> DealView:
+    return DealView(
+        id=deal.id,
+        order_ticket=deal.order_id,
+        position_id=deal.position_id,
+        account=deal.account,
+        symbol=deal.symbol,
+        side=deal.side.value,
+        entry=deal.entry.value,
+        volume=deal.volume,
+        price=deal.price,
+        profit=deal.profit,
+        commission=deal.commission,
+        at=rfc3339(deal.at_us),
+    )
+
+
+def position_view(position: Position, digits: int) -> PositionView:
+    return PositionView(
+        id=position.id,
+        account=position.account,
+        symbol=position.symbol,
+        side=position.side.value,
+        volume=position.volume,
+        open_price=average_price(position.cost, position.volume, digits) or Decimal(0),
+        margin=position.margin,
+        locked_volume=position.locked,
+        opened_at=rfc3339(position.opened_us),
+        updated_at=rfc3339(position.updated_us),
+    )
+
+
+def account_view(account: Account) -> AccountView:
+    return AccountView(
+        account=account.id, currency=account.currency, leverage=account.leverage, rights=account.rights.value
+    )
