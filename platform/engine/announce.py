@@ -1,0 +1,129 @@
+"""What an account's owner is told: events turned into numbered, clean messages for the outbox and the stream.
+
+One message per happening, numbered per account without a gap. A fill's deals travel with its order.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.work import Work
+from trading.accounts import Account
+from trading.events import (
+    AccountChanged,
+    AccountNumbered,
+    AccountOpened,
+    DealMade,
+    Event,
+    LedgerPosted,
+    OrderAccepted,
+    OrderCanceled,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderRejected,
+    PositionChanged,
+    PositionClosed,
+    PositionOpened,
+)
+from trading.ledger import client_account
+from trading.numbers import ZERO
+from trading.views import BalanceView, DealView, OrderView, account_view, deal_view, order_view, position_view
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class AccountEvent(Struct, frozen=True):
+    """One numbered message: an outbox row and, after the commit, a message to the streams."""
+
+    account: int
+    seq: int
+    kind: str
+    payload: bytes
+    """JSON of the view, ready to store and send."""
+    shard_seq: int
+    at_us: int
+
+
+class OrderMessage(Struct, frozen=True):
+    order: OrderView
+    deals: tuple[DealView, ...]
+
+
+_ORDER_KINDS: dict[type[Event], str] = {
+    OrderAccepted: "order.accepted",
+    OrderRejected: "order.rejected",
+    OrderPartiallyFilled: "order.partially_filled",
+    OrderFilled: "order.filled",
+    OrderCanceled: "order.canceled",
+}
+_POSITION_KINDS: dict[type[Event], str] = {
+    PositionOpened: "position.opened",
+    PositionChanged: "position.changed",
+    PositionClosed: "position.closed",
+}
+_ACCOUNT_KINDS: dict[type[Event], str] = {AccountOpened: "account.opened", AccountChanged: "account.changed"}
+
+
+def announce(work: Work) -> list[AccountEvent]:
+    """Number what the command's events mean to their accounts' owners, and leave the numbers on the accounts."""
+    told: list[AccountEvent] = []
+    deals: list[DealView] = []
+    seqs: dict[int, int] = {}
+    for event in work.events:
+        if isinstance(event, DealMade):
+            deals.append(deal_view(event.deal))
+            continue
+        account, kind, view = _message(work, event, deals)
+        if not kind:
+            continue
+        if kind.startswith("order."):
+            deals = []
+        seq = seqs.get(account)
+        seqs[account] = seq = (work.state.accounts[account].seq if seq is None else seq) + 1
+        work.state.outbox_seq += 1
+        told.append(AccountEvent(account, seq, kind, _encode(view), work.state.outbox_seq, work.now_us))
+    for account, seq in seqs.items():
+        work.emit(AccountNumbered(replace(work.state.accounts[account], seq=seq)))
+    return told
+
+
+def _message(work: Work, event: Any, deals: list[DealView]) -> tuple[int, str, object]:
+    kind = type(event)
+    if kind in _ORDER_KINDS:
+        order = event.order
+        return (
+            order.account,
+            _ORDER_KINDS[kind],
+            OrderMessage(order_view(order, _digits(work, order.symbol)), tuple(deals)),
+        )
+    if kind in _POSITION_KINDS:
+        position = event.position
+        return position.account, _POSITION_KINDS[kind], position_view(position, _digits(work, position.symbol))
+    if kind in _ACCOUNT_KINDS:
+        return event.account.id, _ACCOUNT_KINDS[kind], account_view(event.account)
+    if kind is LedgerPosted and event.account is not None:
+        return event.account.id, "account.balance", _balance_view(event, event.account)
+    return 0, "", None
+
+
+def _digits(work: Work, symbol: str) -> int:
+    instrument = work.config.instruments.get(symbol)
+    return instrument.digits if instrument else 5
+
+
+def _balance_view(event: LedgerPosted, account: Account) -> BalanceView:
+    own = client_account(account.id)
+    amount = sum((t.amount if t.target == own else -t.amount for t in event.transfers), ZERO)
+    first = event.transfers[0]
+    return BalanceView(
+        account=account.id,
+        balance=account.balance,
+        credit=account.credit,
+        currency=account.currency,
+        version=account.version,
+        kind=first.kind.value,
+        amount=amount,
+        transaction_id=first.transaction_id,
+    )

@@ -1,0 +1,462 @@
+"""The threads round the step: one decides, one commits; the step itself knows neither.
+
+`Driver` is used by the process (commands from Redis) and by the bench and the tests (commands from memory) alike. Where
+commands come from and who is told is handed in; PostgreSQL is always the real one.
+"""
+
+import gc
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import psycopg
+import structlog
+from msgspec import Struct
+
+from engine.batch import Batch, StreamPosition
+from engine.journal import Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
+from engine.recovery import ContradictionError, FencedError, HaltedError, load, take_over
+from engine.state import Prior
+from engine.step import (
+    Ack,
+    Clock,
+    CommandsTaken,
+    CommitFailed,
+    Committed,
+    CommitUnknown,
+    Failure,
+    Finished,
+    Forget,
+    Halt,
+    LookUp,
+    Nudge,
+    Output,
+    Publish,
+    QuotesTaken,
+    Rebuild,
+    ReportsTaken,
+    Step,
+    StepInput,
+    Stopping,
+    Taken,
+    Unreadable,
+    Write,
+)
+from trading.commands import ApplyExecution, ReloadConfig
+from trading.quotes import Quote
+
+log = structlog.get_logger()
+
+SWITCH_INTERVAL_S = 0.0005
+"""For `sys.setswitchinterval`: the committing thread comes back from PostgreSQL many times per batch, and at Python's usual
+5 ms it would wait each time."""
+IDLE_S = 0.05
+RETRY_S = 0.5
+"""Between attempts at a database that does not answer, is not migrated yet, or holds a halted shard."""
+INBOX_POLL_S = 0.2
+CONFIG_POLL_S = 5.0
+STOP_S = 15.0
+"""For the last batches, when the database hangs; what they would have committed is decided again by the next run."""
+LATENCIES_KEPT = 2000
+
+Told = Ack | Nudge | Publish | Forget
+
+
+class Arrived(Struct, frozen=True):
+    """Commands in stream order, and the life of the stream that their ids belong to."""
+
+    commands: Sequence[Taken | Unreadable]
+    incarnation: str = ""
+
+
+class Source(Protocol):
+    """Where commands and quotes come from. Never blocks; calls `Driver.wake` when something has come."""
+
+    def seek(self, position: StreamPosition) -> None:
+        """Give again everything after this position."""
+
+    def take(self, limit: int) -> Arrived: ...
+
+    def quotes(self) -> Sequence[Quote]:
+        """The newest quote of every symbol that changed since the last call."""
+
+
+class Tell(Protocol):
+    """Who is told after a commit. Must not raise: what could not be told can be asked for."""
+
+    def tell(self, told: Sequence[Told]) -> None: ...
+
+
+class Driver:
+    """Drives one step. `run` belongs to the deciding thread; `wake`, `nudge_*` and `stop` may be called from anywhere."""
+
+    def __init__(
+        self,
+        *,
+        step: Step,
+        url: str,
+        source: Source,
+        tell: Tell,
+        clock: Callable[[], int],
+        journal: Journal | None = None,
+    ) -> None:
+        self.step = step
+        self.problem = "starting"
+        """What the shard waits for; empty while it trades."""
+        self.is_halted = False
+        self.commands = 0
+        """Committed by this run."""
+        self._latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._latencies_lock = threading.Lock()
+        self._url = url
+        self._source = source
+        self._tell = tell
+        self._clock = clock
+        self._facts = Facts(url)
+        self._mailbox: SimpleQueue[StepInput | None] = SimpleQueue()
+        self._committer = _Committer(journal or Journal(url, shard=step.shard), self._mailbox)
+        self._written_at = 0.0
+        self._written_commands = 0
+        self._stop_asked = False
+        self._stop_until = math.inf
+        self._fenced = False
+        self._owned: int | None = None
+        """The epoch under which this process last took the shard."""
+        self._finished = False
+        self._retry_at = 0.0
+        self._inbox_at = 0.0
+        self._config_at = 0.0
+        self._inbox_lps: list[str] = []
+        self._held: Arrived = Arrived(())
+        """Taken from the source, not yet handed to the step."""
+
+    # From any thread.
+
+    def wake(self) -> None:
+        self._mailbox.put(None)
+
+    def recent_latencies_s(self) -> list[float]:
+        """From sealing a batch to its commit, of the last batches."""
+        with self._latencies_lock:
+            return list(self._latencies_s)
+
+    def nudge_inbox(self) -> None:
+        self._inbox_at = 0.0
+        self.wake()
+
+    def nudge_config(self) -> None:
+        self._config_at = 0.0
+        self.wake()
+
+    def stop(self) -> None:
+        """Finish what is in flight, write a last batch with the state's hash, and let `run` return."""
+        self._stop_asked = True
+        self._stop_until = time.monotonic() + STOP_S
+        self.wake()
+
+    # From the deciding thread.
+
+    def run(self, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Until stopped, or until `until` says so; then it may be called again. Call `close` in the end."""
+        self._committer.start()
+        busy = False
+        while not self._finished and not until() and time.monotonic() < self._stop_until:
+            busy = self.turn(0.0 if busy else IDLE_S)
+
+    def close(self) -> None:
+        """Wait for the batch that is being written, and let go of the database."""
+        self._committer.stop()
+        self._facts.close()
+
+    def turn(self, wait_s: float) -> bool:
+        """Look once at everything that may have happened. True when there was something to do."""
+        busy = self._read_mailbox(wait_s)
+        if self._stop_asked and self.step.mode not in {"stopping", "finished"}:
+            self._act(self.step.handle(Stopping(self._clock())))
+        if self.step.mode in {"waiting", "halted"}:
+            self._recover_when_due()
+        if self.step.mode == "running":
+            busy |= self._fetch()
+        return busy
+
+    def _read_mailbox(self, wait_s: float) -> bool:
+        """Wait for the first message, then take all that are there."""
+        read = False
+        try:
+            message = self._mailbox.get(timeout=wait_s) if wait_s else self._mailbox.get_nowait()
+            while True:
+                read = True
+                if message is not None:
+                    self._act(self.step.handle(message))
+                message = self._mailbox.get_nowait()
+        except Empty:
+            return read
+
+    def _fetch(self) -> bool:
+        """Quotes, configuration, reports, commands: in this order, so that a decision sees what was there before it."""
+        quotes = self._source.quotes()
+        if quotes:
+            self.step.handle(QuotesTaken(quotes))
+        try:
+            self._load_new_config()
+            return self._fetch_reports() | self._fetch_commands()
+        except psycopg.Error as error:
+            self._wait_for("the database answers questions", error)
+            self._config_at = 0.0
+            self._read_mailbox(RETRY_S)
+            return False
+
+    # ---------------------------------------------------------------------------------------------------------- fetching
+
+    def _fetch_commands(self) -> bool:
+        room = self.step.room
+        if not room:
+            return False
+        if not self._held.commands:
+            self._held = self._source.take(room)
+        commands = self._held.commands[:room]
+        if not commands:
+            return False
+        ready = [self._hydrated(taken) for taken in self._with_keys(commands)]
+        self._held = Arrived(self._held.commands[len(commands) :], self._held.incarnation)
+        self._act(self.step.handle(CommandsTaken(ready, self._clock(), self._held.incarnation)))
+        return True
+
+    def _with_keys(self, commands: Sequence[Taken | Unreadable]) -> list[Taken | Unreadable]:
+        """The commands with what PostgreSQL knows of the keys that memory does not: one question for all of them."""
+        asked = [(t.command.account, t.command.key) for t in commands if isinstance(t, Taken)]
+        records = self._facts.keys([pair for pair in asked if not self.step.knows_key(*pair)])
+        if not records:
+            return list(commands)
+        return [
+            with_prior(t, Prior(key=records.get((t.command.account, t.command.key)))) if isinstance(t, Taken) else t
+            for t in commands
+        ]
+
+    def _hydrated(self, taken: Taken | Unreadable) -> Taken | Unreadable:
+        if isinstance(taken, Taken) and isinstance(taken.command, ReloadConfig):
+            return Taken(self._facts.hydrated(taken.command), taken.stream_id, taken.prior)
+        return taken
+
+    def _fetch_reports(self) -> bool:
+        room, now = self.step.room, time.monotonic()
+        if not room or now < self._inbox_at:
+            return False
+        self._inbox_at = now + INBOX_POLL_S
+        before = dict(self.step.state.inbox_cursors)
+        self._inbox_lps = self._inbox_lps[1:] + self._inbox_lps[:1]
+        found = self._facts.reports({lp: before.get(lp, 0) for lp in self._inbox_lps}, room)
+        for gap in self._facts.gaps:
+            log.error("inbox_gap", lp=gap.lp, wanted=gap.wanted, found=gap.found)
+        if not found:
+            return False
+        self._act(self.step.handle(ReportsTaken(self._with_legs(found), self._clock())))
+        if len(found) == room and self.step.state.inbox_cursors != before:
+            self._inbox_at = 0.0
+        return True
+
+    def _with_legs(self, reports: Sequence[Taken | Unreadable]) -> list[Taken | Unreadable]:
+        asked = {
+            t.command.report.cl_ord_id
+            for t in reports
+            if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
+        }
+        legs = self._facts.legs([cl_ord_id for cl_ord_id in sorted(asked) if not self.step.knows_leg(cl_ord_id)])
+        return [
+            with_prior(t, Prior(leg=legs.get(t.command.report.cl_ord_id)))
+            if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
+            else t
+            for t in reports
+        ]
+
+    def _load_new_config(self) -> None:
+        """A newer published version is decided by from here on, by a command like any other."""
+        now = time.monotonic()
+        if now < self._config_at or not self.step.room:
+            return
+        self._config_at = now + CONFIG_POLL_S
+        self._inbox_lps = self._facts.inbox_lps()
+        config = self.step.state.config
+        newest, current = self._facts.newest_version(), config.version if config else 0
+        if newest > current:
+            name = f"config:{newest}"
+            taken = Taken(self._facts.hydrated(ReloadConfig(id=name, key=name, actor="engine", version=newest)))
+            self._act(self.step.handle(CommandsTaken(self._with_keys([taken]), self._clock())))
+            log.info("config_loaded", version=newest)
+        self.problem = "" if newest else "waiting for a published configuration"
+        if not newest:
+            self._config_at = now + RETRY_S
+
+    # ------------------------------------------------------------------------------------------------------------ acting
+
+    def _act(self, outputs: list[Output]) -> None:
+        told: list[Told] = []
+        for output in outputs:
+            match output:
+                case Write():
+                    self._written_at = time.monotonic()
+                    self._written_commands = output.batch.commands
+                    self._committer.write(output.batch)
+                case LookUp():
+                    log.warning("commit_unknown", epoch=output.epoch, seq=output.seq)
+                    self._committer.look_up(output)
+                case Rebuild():
+                    log.warning("rebuild", reason=output.reason)
+                    self.problem = f"rebuilding: {output.reason}"
+                    self._retry_at = 0.0
+                case Halt():
+                    self._halt(output)
+                case Finished():
+                    self._finished = True
+                case Forget():
+                    self.commands += self._written_commands
+                    with self._latencies_lock:
+                        self._latencies_s.append(time.monotonic() - self._written_at)
+                    told.append(output)
+                case _:
+                    told.append(output)
+        if told:
+            self._tell.tell(told)
+
+    def _halt(self, halt: Halt) -> None:
+        """Fenced: somebody else owns the shard, so it is not ours to mark. Otherwise it stays halted for everybody."""
+        log.critical("halted", reason=halt.reason, failure=halt.failure.value)
+        self.is_halted = True
+        self.problem = f"halted: {halt.reason}"
+        self._fenced = halt.failure is Failure.FENCED
+        if not self._fenced:
+            self._mark_halted(halt.reason)
+
+    def _mark_halted(self, reason: str) -> None:
+        marker = Journal(self._url, shard=self.step.shard)
+        try:
+            marker.halt(reason)
+        except psycopg.Error as error:
+            log.critical("halt_not_recorded", reason=reason, error=str(error))
+            self._fenced = True
+        finally:
+            marker.close()
+
+    def _recover_when_due(self) -> None:
+        if self._fenced or time.monotonic() < self._retry_at:
+            return
+        self._retry_at = time.monotonic() + RETRY_S
+        try:
+            self._recover()
+        except FencedError as error:
+            self._halt(Halt(str(error), Failure.FENCED))
+        except HaltedError as error:
+            self.is_halted = True
+            self._wait_for("an operator clears the shard's `halted`", error)
+            if isinstance(error, ContradictionError):
+                self._mark_halted(str(error))
+        except LookupError as error:
+            self._wait_for("the configuration it was run with is there", error)
+        except psycopg.errors.UndefinedTable as error:
+            self._wait_for("the database is migrated", error)
+        except psycopg.Error as error:
+            self._wait_for("the database answers", error)
+
+    def _recover(self) -> None:
+        started = time.monotonic()
+        connection = connect(self._url, name="tribook engine recovery")
+        try:
+            self._owned, seq = take_over(connection, self.step.shard, owned=self._owned)
+            recovered = load(connection, self.step.shard, epoch=self._owned, seq=seq)
+        except psycopg.Error:
+            if connection.broken:  # it may have taken the shard before it broke
+                self._owned = None
+            raise
+        finally:
+            connection.close()
+        self._held = Arrived(())
+        self._source.seek(recovered.position)
+        self._config_at = self._inbox_at = 0.0
+        self._act(self.step.handle(recovered))
+        self._act(self.step.handle(Clock(self._clock())))
+        settle_memory()
+        self.is_halted = False
+        self.problem = ""
+        state = recovered.state
+        log.info(
+            "recovered",
+            epoch=recovered.epoch,
+            seq=recovered.seq,
+            accounts=len(state.accounts),
+            positions=len(state.positions),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def _wait_for(self, what: str, error: Exception) -> None:
+        text = f"waiting until {what}: {str(error).strip()}"
+        if text != self.problem:
+            log.warning("waiting", until=what, error=str(error).strip())
+            self.problem = text
+
+
+class _Committer:
+    """The second thread: writes one batch at a time and posts what became of it."""
+
+    def __init__(self, journal: Journal, mailbox: "SimpleQueue[StepInput | None]") -> None:
+        self._journal = journal
+        self._mailbox = mailbox
+        self._jobs: SimpleQueue[Batch | LookUp | None] = SimpleQueue()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
+
+    def start(self) -> None:
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._jobs.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def write(self, batch: Batch) -> None:
+        self._jobs.put(batch)
+
+    def look_up(self, question: LookUp) -> None:
+        self._jobs.put(question)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            outcome = self._settle(job) if isinstance(job, LookUp) else self._write(job)
+            self._mailbox.put(outcome)
+        self._journal.close()
+
+    def _write(self, batch: Batch) -> StepInput:
+        try:
+            self._journal.write(batch)
+        except NotCommittedError as error:
+            return CommitFailed(batch.seq, str(error), error.failure)
+        except OutcomeUnknownError as error:
+            return CommitUnknown(batch.seq, str(error))
+        except Exception as error:  # noqa: BLE001 - a bug in writing rows is the rows' fault until proven otherwise
+            self._journal.close()
+            return CommitFailed(batch.seq, f"{type(error).__name__}: {error}", Failure.REFUSED)
+        return Committed(batch.seq)
+
+    def _settle(self, question: LookUp) -> StepInput | None:
+        """Ask until the database answers: everything is frozen until then."""
+        while not self._stopping.is_set():
+            try:
+                if self._journal.look_up(epoch=question.epoch, seq=question.seq):
+                    return Committed(question.seq)
+                return CommitFailed(question.seq, "it was not committed", Failure.LOST)
+            except psycopg.Error as error:
+                log.warning("look_up_failed", seq=question.seq, error=str(error).strip())
+                self._stopping.wait(RETRY_S)
+        return None
+
+
+def settle_memory() -> None:
+    """What was loaded stays: keep the collector from walking it, and let it run seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 1000)

@@ -1,0 +1,246 @@
+"""What a provider said, applied: once, to whom it belongs, and never dropped in silence.
+
+A fill belongs to the client until a terminal state was told to the client; what comes late, in excess or about something
+unknown becomes a case for the dealer, and the house's, not the client's. Status answers are compared, never booked.
+"""
+
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from engine.fills import Fill, book_fill
+from engine.routes import lots, routing_facts, send_leg
+from engine.work import Work
+from routing.engine import route
+from routing.providers import next_provider
+from trading.answers import Answer
+from trading.commands import ApplyExecution
+from trading.events import (
+    CaseOpened,
+    ChildOrderUpdated,
+    OrderCanceled,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderRejected,
+    PositionChanged,
+)
+from trading.liquidity import Case, CaseKind, ExecutionReport, LegStatus, LpOrder, ReportKind
+from trading.numbers import ONE, ZERO, plain, round_to_step
+from trading.orders import Book, Order, OrderStatus
+from trading.pricing import client_price
+from trading.refusals import Refusal
+
+
+def apply_execution(work: Work, command: ApplyExecution, finished_leg: LpOrder | None) -> None:
+    """Apply one inbox row. `finished_leg` is the leg from the database when it is no longer live."""
+    report = command.report
+    cursors = work.state.inbox_cursors
+    assert command.inbox_seq == cursors.get(report.lp, 0) + 1, "inbox rows are applied in order, without a gap"
+    cursors[report.lp] = command.inbox_seq
+    leg = work.state.legs.get(report.cl_ord_id)
+    if leg is None:
+        _about_no_live_leg(work, report, finished_leg)
+        return
+    match report.kind:
+        case ReportKind.FILL:
+            _fill(work, leg, report)
+        case ReportKind.CANCELED:
+            _end_leg(work, leg, LegStatus.CANCELED, report)
+        case ReportKind.REJECTED | ReportKind.NOT_SENT:
+            _end_leg(work, leg, LegStatus.REJECTED, report)
+        case ReportKind.ACKNOWLEDGED:
+            _acknowledge(work, leg, report)
+        case ReportKind.STATUS:
+            _compare_status(work, leg, report)
+        case ReportKind.OTHER:
+            _open_case(work, CaseKind.UNHANDLED_REPORT, report, leg)
+
+
+def is_valuable(work: Work, report: ExecutionReport) -> bool:
+    """False for a fill that cannot be valued yet because a conversion price was not seen since the start."""
+    leg = work.state.legs.get(report.cl_ord_id)
+    if report.kind is not ReportKind.FILL or leg is None:
+        return True
+    instrument, account = work.instrument(leg.symbol), work.account(leg.account)
+    return all(
+        work.convert(ONE, currency, account.currency) is not None for currency in (instrument.base, instrument.quote)
+    )
+
+
+def _about_no_live_leg(work: Work, report: ExecutionReport, finished: LpOrder | None) -> None:
+    """Repetitions about a finished leg are quiet; a new fill, or anything about an unknown order, is a case."""
+    if finished is None:
+        _open_case(work, CaseKind.ORPHAN_REPORT, report, None)
+    elif report.kind is ReportKind.FILL and report.fill_key not in finished.exec_ids:
+        _open_case(work, CaseKind.LATE_FILL, report, finished)
+    elif report.kind is ReportKind.STATUS and lots(work, finished.symbol, report.cum_qty) != finished.filled_volume:
+        _open_case(work, CaseKind.STATUS_MISMATCH, report, finished)
+    elif report.kind is ReportKind.OTHER:
+        _open_case(work, CaseKind.UNHANDLED_REPORT, report, finished)
+
+
+def _open_case(work: Work, kind: CaseKind, report: ExecutionReport, leg: LpOrder | None) -> None:
+    case = Case(
+        id=work.state.counters.case,
+        kind=kind,
+        lp=report.lp,
+        lp_order_id=leg.id if leg else 0,
+        report=report,
+        opened_us=work.now_us,
+    )
+    work.emit(CaseOpened(case))
+
+
+def _acknowledge(work: Work, leg: LpOrder, report: ExecutionReport) -> None:
+    if report.lp_order_id and report.lp_order_id != leg.lp_order_id:
+        work.emit(ChildOrderUpdated(replace(leg, lp_order_id=report.lp_order_id, updated_us=work.now_us)))
+
+
+def _compare_status(work: Work, leg: LpOrder, report: ExecutionReport) -> None:
+    """The provider's own view of a live leg: if it ended there without our hearing of it, believe a matching quantity only."""
+    if lots(work, leg.symbol, report.cum_qty) != leg.filled_volume:
+        _open_case(work, CaseKind.STATUS_MISMATCH, report, leg)
+    elif report.ord_status in {"4", "C"}:
+        _end_leg(work, leg, LegStatus.CANCELED, report)
+    elif report.ord_status == "8":
+        _end_leg(work, leg, LegStatus.REJECTED, report)
+
+
+# --- Fills --------------------------------------------------------------------------------------------------------------
+
+
+def _fill(work: Work, leg: LpOrder, report: ExecutionReport) -> None:
+    if report.fill_key in leg.exec_ids:
+        return
+    if report.side is not leg.side or report.lp_symbol not in ("", leg.lp_symbol) or report.last_qty <= 0:
+        _open_case(work, CaseKind.MISMATCHED_FILL, report, leg)
+        return
+    offered = lots(work, leg.symbol, report.last_qty)
+    volume = min(offered, leg.volume - leg.filled_volume)
+    if offered > volume:
+        _open_case(work, CaseKind.EXCESS_FILL, report, leg)
+    after = _leg_after(work, leg, report, volume)
+    work.emit(ChildOrderUpdated(after))
+    _book(work, leg, report, volume)
+
+
+def _leg_after(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) -> LpOrder:
+    filled = leg.filled_volume + volume
+    return replace(
+        leg,
+        filled_volume=filled,
+        filled_cost=leg.filled_cost + report.last_px * volume,
+        status=LegStatus.FILLED if filled == leg.volume else LegStatus.PARTIALLY_FILLED,
+        exec_ids=(*leg.exec_ids, report.fill_key),
+        lp_order_id=report.lp_order_id or leg.lp_order_id,
+        updated_us=work.now_us,
+    )
+
+
+def _book(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) -> None:
+    """The client's fill from the provider's: its price and the shown markup; the house's part follows in proportion."""
+    order = work.state.orders[leg.order_id]
+    group = work.group_of(work.account(order.account))
+    price = client_price(report.last_px, order.side, group, work.instrument(order.symbol))
+    house = _house_part(work, order, order.filled_a + volume)
+    order = book_fill(
+        work,
+        order,
+        Fill(book=Book.A, volume=volume, price=price, lp=leg.lp, exec_id=report.exec_id, lp_price=report.last_px),
+    )
+    if house:
+        order = book_fill(work, order, Fill(book=Book.B, volume=house, price=price))
+    if order.filled_volume == order.volume:
+        _finish(work, OrderFilled(replace(order, status=OrderStatus.FILLED, margin_reserved=ZERO)))
+    else:
+        work.emit(OrderPartiallyFilled(replace(order, status=OrderStatus.PARTIALLY_FILLED)))
+
+
+def _house_part(work: Work, order: Order, filled_a: Decimal) -> Decimal:
+    """What the house deals alongside: its share of the A part filled so far, less what it dealt before; all at the end."""
+    volume_b = order.volume - order.volume_a
+    done = order.filled_volume - order.filled_a
+    if filled_a == order.volume_a:
+        return volume_b - done
+    step = work.instrument(order.symbol).volume_step
+    return min(round_to_step(volume_b * filled_a / order.volume_a, step), volume_b) - done
+
+
+# --- Ends ---------------------------------------------------------------------------------------------------------------
+
+
+def _end_leg(work: Work, leg: LpOrder, status: LegStatus, report: ExecutionReport) -> None:
+    """The rest of the leg will not be filled: try the next provider when nothing was, else the order ends here."""
+    ended = replace(
+        leg,
+        status=LegStatus.CANCELED if leg.filled_volume else status,
+        lp_order_id=report.lp_order_id or leg.lp_order_id,
+        text=report.text[:200],
+        updated_us=work.now_us,
+    )
+    work.emit(ChildOrderUpdated(ended))
+    order = work.state.orders[leg.order_id]
+    if order.filled_volume:
+        _cancel_rest(work, order)
+    elif not _try_next(work, order):
+        _reject(work, order, report)
+
+
+def _try_next(work: Work, order: Order) -> bool:
+    """Another provider for an opening order, best first, each tried once. A close goes nowhere but where it was opened."""
+    quote = work.quote(order.symbol)
+    if order.closes or quote is None or len(order.attempts) >= work.config.lp_attempts_max:
+        return False
+    facts = routing_facts(work, order, quote)
+    candidate = next_provider(facts, route(facts, work.config.policy), order.attempts)
+    if candidate is None:
+        return False
+    send_leg(work, order, candidate.lp)
+    return True
+
+
+def _reject(work: Work, order: Order, report: ExecutionReport) -> None:
+    detail = report.text[:200] or "the provider gave no reason"
+    _unlock(work, order)
+    rejected = replace(
+        order,
+        status=OrderStatus.REJECTED,
+        refusal=Refusal.REJECTED_BY_LP.value,
+        detail=detail,
+        margin_reserved=ZERO,
+        updated_us=work.now_us,
+    )
+    _finish(work, OrderRejected(rejected))
+
+
+def _cancel_rest(work: Work, order: Order) -> None:
+    _unlock(work, order)
+    unfilled = plain(order.volume - order.filled_volume)
+    canceled = replace(
+        order,
+        status=OrderStatus.CANCELED,
+        refusal=Refusal.REJECTED_BY_LP.value,
+        detail=f"{unfilled} lots found no liquidity",
+        margin_reserved=ZERO,
+        updated_us=work.now_us,
+    )
+    _finish(work, OrderCanceled(canceled))
+
+
+def _unlock(work: Work, order: Order) -> None:
+    """Give back what a close had locked and did not close."""
+    position = work.state.positions.get(order.position_id)
+    unfilled = order.volume - order.filled_volume
+    if order.closes and position is not None and unfilled:
+        work.emit(PositionChanged(replace(position, locked=position.locked - unfilled, updated_us=work.now_us)))
+
+
+def _finish(work: Work, event: OrderFilled | OrderRejected | OrderCanceled) -> None:
+    work.emit(event)
+    order = event.order
+    waiter = work.state.waiters.pop(order.id, None)
+    if waiter is not None:
+        answer = Answer(
+            command_id=waiter.command_id, refusal=order.refusal, detail=order.detail, reference=order.id, order=order
+        )
+        work.answer(waiter.reply_to, answer)

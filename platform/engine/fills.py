@@ -1,0 +1,264 @@
+"""From a fill to its consequences: deal, position, ledger. The same steps for the house's fills and a provider's.
+
+One fill belongs to one book. A shared (C) order is filled in both: the house's part follows the provider's, at the same
+client price, in proportion.
+"""
+
+from decimal import Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.work import Work
+from trading.events import DealMade, LedgerPosted, PositionChanged, PositionClosed, PositionOpened
+from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account, house_pnl, lp_account
+from trading.margin import initial_margin, leverage_of
+from trading.numbers import ZERO, round_half_up
+from trading.orders import Book, Deal, DealEntry, Order
+from trading.positions import Position
+
+COST_DIGITS = 10
+
+
+class Fill(Struct, frozen=True, kw_only=True):
+    """Lots dealt at one client price in one book; the provider's side of it when that book is A."""
+
+    book: Book
+    volume: Decimal
+    price: Decimal
+    lp: str = ""
+    exec_id: str = ""
+    lp_price: Decimal | None = None
+
+
+def book_fill(work: Work, order: Order, fill: Fill) -> Order:
+    """Deal, position and ledger of one fill; returns the order as it stands after it (not yet emitted)."""
+    if order.closes:
+        _close(work, order, fill)
+        position_id = order.position_id
+    else:
+        position_id = _open(work, order, fill)
+    open_volume = order.volume - order.filled_volume
+    digits = work.config.currency_digits[work.account(order.account).currency]
+    return replace(
+        order,
+        position_id=position_id,
+        margin_reserved=order.margin_reserved - _share(order.margin_reserved, fill.volume, open_volume, digits),
+        filled_volume=order.filled_volume + fill.volume,
+        filled_cost=order.filled_cost + _cost(fill.price, fill.volume),
+        filled_a=order.filled_a + (fill.volume if fill.book is Book.A else ZERO),
+        updated_us=work.now_us,
+    )
+
+
+def opening_margin(work: Work, order: Order, volume: Decimal, price: Decimal) -> Decimal | None:
+    """Margin that opening `volume` at `price` takes; None when it cannot be converted now."""
+    account = work.account(order.account)
+    instrument = work.instrument(order.symbol)
+    work.use_conversion(instrument.base, account.currency)
+    return initial_margin(
+        instrument=instrument,
+        side=order.side,
+        volume=volume,
+        price=price,
+        leverage=leverage_of(account.leverage, work.group_of(account).leverage_max),
+        currency=account.currency,
+        config=work.config,
+        quotes=work.state.quotes,
+    )
+
+
+def commission(work: Work, account_number: int, volume: Decimal) -> Decimal:
+    """What one deal of `volume` lots costs, in the account's currency."""
+    account = work.account(account_number)
+    rate = work.group_of(account).commission_per_lot
+    return round_half_up(rate * volume, work.config.currency_digits[account.currency])
+
+
+def _cost(price: Decimal, volume: Decimal) -> Decimal:
+    return round_half_up(price * volume, COST_DIGITS)
+
+
+def _open(work: Work, order: Order, fill: Fill) -> int:
+    margin = opening_margin(work, order, fill.volume, fill.price)
+    assert margin is not None, "a fill that cannot be valued must wait in the inbox"
+    before = work.state.positions.get(order.position_id)
+    position_id = before.id if before else work.state.counters.position
+    deal = _deal(work, order, fill, DealEntry.IN, position_id, profit=ZERO)
+    work.emit(DealMade(deal))
+    if before is None:
+        work.emit(PositionOpened(_new_position(work, order, fill, position_id, margin)))
+    else:
+        work.emit(PositionChanged(_added(work, before, fill, margin)))
+    _post_deal(work, deal)
+    return position_id
+
+
+def _new_position(work: Work, order: Order, fill: Fill, position_id: int, margin: Decimal) -> Position:
+    from_lp = fill.book is Book.A
+    return Position(
+        id=position_id,
+        account=order.account,
+        symbol=order.symbol,
+        side=order.side,
+        opened_us=work.now_us,
+        updated_us=work.now_us,
+        volume_opened=fill.volume,
+        volume=fill.volume,
+        cost=_cost(fill.price, fill.volume),
+        margin=margin,
+        lp=fill.lp,
+        volume_a_opened=fill.volume if from_lp else ZERO,
+        volume_a=fill.volume if from_lp else ZERO,
+        cost_a=_lp_cost(fill),
+    )
+
+
+def _added(work: Work, before: Position, fill: Fill, margin: Decimal) -> Position:
+    from_lp = fill.volume if fill.book is Book.A else ZERO
+    return replace(
+        before,
+        updated_us=work.now_us,
+        volume_opened=before.volume_opened + fill.volume,
+        volume=before.volume + fill.volume,
+        cost=before.cost + _cost(fill.price, fill.volume),
+        margin=before.margin + margin,
+        lp=before.lp or fill.lp,
+        volume_a_opened=before.volume_a_opened + from_lp,
+        volume_a=before.volume_a + from_lp,
+        cost_a=before.cost_a + _lp_cost(fill),
+    )
+
+
+def _lp_cost(fill: Fill) -> Decimal:
+    return _cost(fill.lp_price, fill.volume) if fill.lp_price is not None else ZERO
+
+
+def _close(work: Work, order: Order, fill: Fill) -> None:
+    position = work.state.positions[order.position_id]
+    closed_cost = _share(position.cost, fill.volume, position.volume, COST_DIGITS)
+    profit = _profit(work, position, fill, closed_cost)
+    deal = _deal(work, order, fill, DealEntry.OUT, position.id, profit=profit)
+    work.emit(DealMade(deal))
+    in_flight = order.id in work.state.orders
+    after = _reduced(work, position, fill, closed_cost, unlock=fill.volume if in_flight else ZERO)
+    work.emit(PositionChanged(after) if after.volume else PositionClosed(after))
+    _post_deal(work, deal)
+    if fill.book is Book.A:
+        _post_lp_result(work, position, deal, fill)
+
+
+def _share(whole: Decimal, part: Decimal, of: Decimal, digits: int) -> Decimal:
+    """The part's share of `whole`; the last part takes what is left, so that nothing stays behind."""
+    return whole if part == of else round_half_up(whole * part / of, digits)
+
+
+def _profit(work: Work, position: Position, fill: Fill, closed_cost: Decimal) -> Decimal:
+    """Realised result in the account's currency, full precision until this one rounding, half up."""
+    instrument = work.instrument(position.symbol)
+    account = work.account(position.account)
+    result = position.side.sign * (fill.price * fill.volume - closed_cost) * instrument.contract_size
+    converted = work.convert(result, instrument.quote, account.currency)
+    assert converted is not None, "a fill that cannot be valued must wait in the inbox"
+    return round_half_up(converted, work.config.currency_digits[account.currency])
+
+
+def _reduced(work: Work, position: Position, fill: Fill, closed_cost: Decimal, *, unlock: Decimal) -> Position:
+    digits = work.config.currency_digits[work.account(position.account).currency]
+    from_lp = fill.volume if fill.book is Book.A else ZERO
+    cost_a = _share(position.cost_a, from_lp, position.volume_a, COST_DIGITS) if from_lp else ZERO
+    return replace(
+        position,
+        updated_us=work.now_us,
+        volume=position.volume - fill.volume,
+        cost=position.cost - closed_cost,
+        margin=position.margin - _share(position.margin, fill.volume, position.volume, digits),
+        volume_a=position.volume_a - from_lp,
+        cost_a=position.cost_a - cost_a,
+        locked=position.locked - unlock,
+    )
+
+
+def _deal(work: Work, order: Order, fill: Fill, entry: DealEntry, position_id: int, *, profit: Decimal) -> Deal:
+    return Deal(
+        id=work.state.counters.deal,
+        order_id=order.id,
+        position_id=position_id,
+        account=order.account,
+        symbol=order.symbol,
+        side=order.side,
+        entry=entry,
+        volume=fill.volume,
+        price=fill.price,
+        profit=profit,
+        commission=commission(work, order.account, fill.volume),
+        at_us=work.now_us,
+        book=fill.book,
+        lp=fill.lp,
+        exec_id=fill.exec_id,
+        lp_price=fill.lp_price,
+    )
+
+
+def _post_deal(work: Work, deal: Deal) -> None:
+    """The client's side of a deal: realised result against the book's, commission to the house. One transaction."""
+    account = work.account(deal.account)
+    client = client_account(account.id)
+    transaction_id = work.state.counters.transaction
+    transfers: list[Transfer] = []
+
+    def move(kind: TransactionKind, source: str, target: str, amount: Decimal) -> None:
+        if amount < 0:
+            source, target, amount = target, source, -amount
+        if amount:
+            transfers.append(
+                Transfer(
+                    transaction_id=transaction_id,
+                    line=len(transfers) + 1,
+                    kind=kind,
+                    source=source,
+                    target=target,
+                    currency=account.currency,
+                    amount=amount,
+                    at_us=work.now_us,
+                    order_id=deal.order_id,
+                    deal_id=deal.id,
+                    position_id=deal.position_id,
+                )
+            )
+
+    move(TransactionKind.REALISED_PNL, house_pnl(deal.book.value), client, deal.profit)
+    move(TransactionKind.COMMISSION, client, HOUSE_COMMISSION, deal.commission)
+    if transfers:
+        balance = account.balance + deal.profit - deal.commission
+        after = replace(account, balance=balance, version=account.version + 1)
+        work.emit(LedgerPosted(tuple(transfers), after))
+
+
+def _post_lp_result(work: Work, position: Position, deal: Deal, fill: Fill) -> None:
+    """The provider's side: what the A part made at the provider's own prices, in the symbol's quote currency."""
+    assert fill.lp_price is not None
+    instrument = work.instrument(position.symbol)
+    cost = _share(position.cost_a, fill.volume, position.volume_a, COST_DIGITS)
+    result = position.side.sign * (fill.lp_price * fill.volume - cost) * instrument.contract_size
+    amount = round_half_up(result, work.config.currency_digits[instrument.quote])
+    if not amount:
+        return
+    source, target = lp_account(fill.lp), house_pnl(Book.A.value)
+    if amount < 0:
+        source, target, amount = target, source, -amount
+    transfer = Transfer(
+        transaction_id=work.state.counters.transaction,
+        line=1,
+        kind=TransactionKind.LP_PNL,
+        source=source,
+        target=target,
+        currency=instrument.quote,
+        amount=amount,
+        at_us=work.now_us,
+        order_id=deal.order_id,
+        deal_id=deal.id,
+        position_id=deal.position_id,
+        reference=deal.exec_id,
+    )
+    work.emit(LedgerPosted((transfer,), None))

@@ -1,0 +1,207 @@
+"""From PostgreSQL back into memory: take the shard over, load what is live, and check it against its last word.
+
+Taking over raises the epoch, and waits for whatever transaction its former owner has open: after that nobody else can
+commit, so plain reads see one consistent picture. A hash is compared only where the last batch left one.
+"""
+
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bus.store import load_config
+from engine.batch import StreamPosition
+from engine.journal import LEG_QUERY, Connection, leg_from
+from engine.state import Counters, rebuild, state_hash
+from engine.step import Recovered
+from engine.tidy import Tidy
+from trading.accounts import Account, ClientClass, Rights
+from trading.liquidity import LpOrder
+from trading.orders import TERMINAL, Book, Order, OrderStatus, OrderType, Side
+from trading.positions import Position
+
+
+class HaltedError(Exception):
+    """The shard must not be run before an operator has looked."""
+
+
+class ContradictionError(HaltedError):
+    """What the shard left behind contradicts itself."""
+
+
+class LastBatch(Struct, frozen=True):
+    """What the last committed batch says about the whole."""
+
+    position: StreamPosition
+    inbox_cursors: dict[str, int]
+    config_version: int
+    counters: Counters
+    outbox_seq: int
+    state_hash: str
+    at_us: int
+
+
+class FencedError(Exception):
+    """Another process has taken the shard since it was ours."""
+
+
+def recover(connection: Connection, shard: int) -> Recovered:
+    """Own the shard, whoever had it before, and load it. Raises as `take_over` and `load` do."""
+    epoch, seq = take_over(connection, shard, owned=None)
+    return load(connection, shard, epoch=epoch, seq=seq)
+
+
+def take_over(connection: Connection, shard: int, *, owned: int | None) -> tuple[int, int]:
+    """Raise the shard's epoch, making its row where there is none; the epoch now ours, and the last batch's number.
+
+    `owned` is the epoch under which this process had the shard: it takes the shard again only from itself. Raises
+    FencedError when somebody else has it by now, HaltedError when nobody may have it.
+    """
+    with connection.transaction():
+        connection.execute(
+            "INSERT INTO shard (shard, epoch, seq, halted) VALUES (%s, 0, 0, '') ON CONFLICT (shard) DO NOTHING",
+            (shard,),
+        )
+        ((halted, epoch),) = connection.execute(
+            "SELECT coalesce(halted, ''), epoch FROM shard WHERE shard = %s FOR UPDATE", (shard,)
+        ).fetchall()
+        if owned is not None and epoch != owned:
+            raise FencedError(f"shard {shard} was ours in epoch {owned} and is somebody's in epoch {epoch}")
+        if halted:
+            raise HaltedError(str(halted))
+        ((epoch, seq),) = connection.execute(
+            "UPDATE shard SET epoch = epoch + 1 WHERE shard = %s RETURNING epoch, seq", (shard,)
+        ).fetchall()
+    return int(str(epoch)), int(str(seq))
+
+
+def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recovered:
+    """The state after batch `seq`. Raises ContradictionError, LookupError for a missing configuration, psycopg.Error."""
+    last = _last_batch(connection, shard, seq)
+    config = load_config(connection, last.config_version) if last.config_version else None
+    tidy = Tidy(config)
+    state = rebuild(
+        shard=shard,
+        config=config,
+        counters=last.counters,
+        accounts=[tidy.account(account) for account in _accounts(connection, shard)],
+        orders=[tidy.order(order) for order in _live_orders(connection)],
+        positions=[tidy.position(position) for position in _open_positions(connection)],
+        legs=[tidy.leg(leg) for leg in _live_legs(connection)],
+        balances=_balances(connection, tidy),
+        inbox_cursors=last.inbox_cursors,
+        outbox_seq=last.outbox_seq,
+    )
+    if last.state_hash and last.state_hash != state_hash(state):
+        raise ContradictionError(f"the state loaded from the database does not hash as batch {seq} left it")
+    return Recovered(state=state, epoch=epoch, seq=seq, position=last.position, at_us=last.at_us)
+
+
+def _last_batch(connection: Connection, shard: int, seq: int) -> LastBatch:
+    if seq == 0:
+        return LastBatch(StreamPosition(), {}, 0, Counters(), 0, "", 0)
+    row = connection.execute(
+        "SELECT stream_incarnation, stream_id, inbox_cursors::text, config_version, counters::text, outbox_seq, "
+        "coalesce(state_hash, ''), (extract(epoch FROM at) * 1000000)::bigint "
+        "FROM engine_batch WHERE shard = %s AND seq = %s",
+        (shard, seq),
+    ).fetchone()
+    if row is None:
+        raise ContradictionError(f"batch {seq}, the last one, has no row")
+    incarnation, stream_id, cursors, version, counters, outbox_seq, hashed, at_us = (str(value) for value in row)
+    return LastBatch(
+        position=StreamPosition(incarnation, stream_id),
+        inbox_cursors=msgspec.json.decode(cursors, type=dict[str, int]),
+        config_version=int(version),
+        counters=msgspec.json.decode(counters, type=Counters),
+        outbox_seq=int(outbox_seq),
+        state_hash=hashed,
+        at_us=int(at_us),
+    )
+
+
+def _accounts(connection: Connection, shard: int) -> Iterator[Account]:
+    rows = connection.execute(
+        'SELECT id, "group", currency, leverage, client_class, rights, balance, credit, version, seq '
+        "FROM account WHERE shard = %s ORDER BY id",
+        (shard,),
+    )
+    for number, group, currency, leverage, client_class, rights, balance, credit, version, seq in _typed(rows):
+        yield Account(
+            id=number,
+            group=group,
+            currency=currency,
+            leverage=leverage,
+            client_class=ClientClass(client_class),
+            rights=Rights(rights),
+            balance=balance,
+            credit=credit,
+            version=version,
+            seq=seq,
+        )
+
+
+def _live_orders(connection: Connection) -> Iterator[Order]:
+    live = sorted(status.value for status in OrderStatus if status not in TERMINAL)
+    rows = connection.execute(
+        "SELECT id, uuid::text, account, client_order_id, symbol, side, type, volume, status, "
+        "(extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
+        "filled_volume, filled_cost, "
+        "position_id, closes, refusal, detail, comment, book, volume_a, filled_a, margin_reserved, attempts "
+        "FROM trade_order WHERE status = ANY(%s) ORDER BY id",
+        (live,),
+    )
+    for row in rows:
+        values = dict(zip(Order.__struct_fields__, row, strict=True))
+        values["side"] = Side(str(values["side"]))
+        values["type"] = OrderType(str(values["type"]))
+        values["status"] = OrderStatus(str(values["status"]))
+        values["book"] = Book(str(values["book"])) if values["book"] else None
+        values["attempts"] = tuple(values["attempts"])  # type: ignore[arg-type]
+        yield Order(**values)  # type: ignore[arg-type]
+
+
+def _open_positions(connection: Connection) -> Iterator[Position]:
+    """The many: a hundred thousand of them are read in a few seconds."""
+    rows = connection.execute(
+        "SELECT id, account, symbol, side, volume_opened, volume, cost, margin, lp, volume_a_opened, volume_a, cost_a, "
+        "locked, (extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint "
+        "FROM position WHERE volume > 0 ORDER BY id"
+    )
+    sides = {side.value: side for side in Side}
+    for number, account, symbol, side, opened, volume, cost, margin, lp, *a_part, locked, at, updated in _typed(rows):
+        a_opened, a, cost_a = a_part
+        yield Position(
+            id=number,
+            account=account,
+            symbol=symbol,
+            side=sides[side],
+            opened_us=at,
+            updated_us=updated,
+            volume_opened=opened,
+            volume=volume,
+            cost=cost,
+            margin=margin,
+            lp=lp,
+            volume_a_opened=a_opened,
+            volume_a=a,
+            cost_a=cost_a,
+            locked=locked,
+        )
+
+
+def _live_legs(connection: Connection) -> Iterator[LpOrder]:
+    rows = connection.execute(f"{LEG_QUERY} WHERE status IN ('working', 'partially_filled') ORDER BY id".encode())
+    return (leg_from(row) for row in rows)
+
+
+def _balances(connection: Connection, tidy: Tidy) -> dict[tuple[str, str], Decimal]:
+    rows = connection.execute("SELECT account, currency, balance FROM ledger_balance ORDER BY account, currency")
+    return {(account, currency): tidy.money(currency, balance) for account, currency, balance in _typed(rows)}
+
+
+def _typed(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Rows come typed by the database; this is where the type checker is told so."""
+    return iter(rows)

@@ -1,0 +1,393 @@
+"""From a batch's events to rows: lines for COPY where a row is new, columns for UPDATE .. FROM unnest where it is not.
+
+Pure, and the hot path: a market order makes about nine rows. An entity that several events touched is written once, as
+it is after the last one. New and old are told apart by id: ids only grow, and the batch knows where it began to count.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bus.codec import encode
+from engine.batch import Batch, Parked
+from engine.core import AccountEvent
+from engine.tables import (
+    ACCOUNT,
+    BALANCE,
+    BATCH,
+    CASE,
+    DEAL,
+    DECISION,
+    KEY,
+    LP_ORDER,
+    ORDER,
+    OUTBOX,
+    PARKED,
+    POSITION,
+    TRANSFER,
+    Table,
+)
+from trading import events as e
+from trading.accounts import Account
+from trading.events import Event
+from trading.ledger import Transfer
+from trading.liquidity import LpOrder
+from trading.orders import Deal, Order
+from trading.positions import Position
+
+NULL = "\\N"
+INPUTS_COMPRESSION = 1
+_TIMES_MAX = 4096
+
+
+class Append(Struct, frozen=True):
+    """New rows of one table, in COPY's text format."""
+
+    table: Table
+    rows: int
+    data: bytes
+
+
+class Change(Struct, frozen=True):
+    """Rows that exist: for each of them the key first, then the new values of `columns`, as text arrays."""
+
+    table: Table
+    key: str
+    columns: tuple[str, ...]
+    values: list[tuple[str, ...]]
+
+
+class Rows(Struct, frozen=True):
+    """All that a batch writes, besides the fence. `balances` are put in place whether or not they had a row."""
+
+    appends: list[Append]
+    changes: list[Change]
+    balances: list[tuple[str, ...]]
+    parked: list[tuple[str, ...]]
+
+
+ACCOUNT_CHANGES = ("group", "leverage", "client_class", "rights", "balance", "credit", "version", "seq")
+ORDER_CHANGES = (
+    "status", "filled_volume", "filled_cost", "position_id", "refusal", "detail", "book", "volume_a", "filled_a",
+    "margin_reserved", "attempts", "updated_at",
+)  # fmt: skip
+POSITION_CHANGES = (
+    "volume_opened", "volume", "cost", "margin", "lp", "volume_a_opened", "volume_a", "cost_a", "locked", "updated_at",
+)  # fmt: skip
+LEG_CHANGES = ("status", "filled_volume", "filled_cost", "lp_order_id", "exec_ids", "text", "updated_at")
+
+
+def rows_of(batch: Batch) -> Rows:
+    """Every row of the batch. Raises ValueError for text that no encoding can carry."""
+    gathered = _Gathered()
+    for event in batch.events:
+        gathered.add[type(event)](event)
+    new = batch.new_from
+    orders, old_orders = _split(gathered.orders, new.order)
+    positions, old_positions = _split(gathered.positions, new.position)
+    legs, old_legs = _split(gathered.legs, new.leg)
+    old_accounts = [account for account in gathered.accounts.values() if account.id not in gathered.opened]
+    new_accounts = [gathered.accounts[number] for number in gathered.opened]
+    appends = [
+        _append(BATCH, [_batch_line(batch)]),
+        _append(KEY, [_key_line(event, at=batch.at_us) for event in gathered.keys]),
+        _append(OUTBOX, [_outbox_line(told, batch.shard) for told in batch.told]),
+        _append(ACCOUNT, [_account_line(account, batch.shard) for account in new_accounts]),
+        _append(ORDER, [_order_line(order) for order in orders]),
+        _append(DEAL, [_deal_line(deal) for deal in gathered.deals]),
+        _append(POSITION, [_position_line(position) for position in positions]),
+        _append(TRANSFER, [_transfer_line(transfer) for transfer in gathered.transfers]),
+        _append(DECISION, [_decision_line(event, gathered.orders[event.order_id], batch) for event in gathered.routed]),
+        _append(LP_ORDER, [_leg_line(leg, batch.epoch) for leg in legs]),
+        _append(CASE, [_case_line(event) for event in gathered.cases]),
+    ]
+    changes = [
+        Change(ACCOUNT, "id", ACCOUNT_CHANGES, [_account_change(account) for account in old_accounts]),
+        Change(ORDER, "id", ORDER_CHANGES, [_order_change(order) for order in old_orders]),
+        Change(POSITION, "id", POSITION_CHANGES, [_position_change(position) for position in old_positions]),
+        Change(LP_ORDER, "id", LEG_CHANGES, [_leg_change(leg) for leg in old_legs]),
+    ]
+    return Rows(
+        appends=[append for append in appends if append.rows],
+        changes=[change for change in changes if change.values],
+        balances=[(account, currency, str(value)) for (account, currency), value in batch.balances.items()],
+        parked=[_parked_row(parked) for parked in batch.parked],
+    )
+
+
+def change_statement(change: Change) -> str:
+    """UPDATE .. FROM unnest, one array of text per column."""
+    types = change.table.columns
+    placeholders = ", ".join(["%s::text[]"] * (1 + len(change.columns)))
+    names = ", ".join(f"c{index}" for index in range(1 + len(change.columns)))
+    targets = ", ".join(
+        f'"{column}" = u.c{index}::{types[column]}' for index, column in enumerate(change.columns, start=1)
+    )
+    return (  # the names are this module's own
+        f'UPDATE "{change.table.name}" t SET {targets} FROM unnest({placeholders}) AS u({names}) '  # noqa: S608
+        f'WHERE t."{change.key}" = u.c0::{types[change.key]}'
+    )
+
+
+def copy_statement(table: Table) -> str:
+    columns = ", ".join(f'"{column}"' for column in table.columns)
+    return f'COPY "{table.name}" ({columns}) FROM STDIN'
+
+
+def balances_statement() -> str:
+    return (
+        f'INSERT INTO "{BALANCE.name}" (account, currency, balance) '  # noqa: S608
+        "SELECT a, c, b::numeric FROM unnest(%s::text[], %s::text[], %s::text[]) AS u(a, c, b) "
+        "ON CONFLICT (account, currency) DO UPDATE SET balance = excluded.balance"
+    )
+
+
+def parked_statement() -> str:
+    """A command that comes again after it was parked is parked once."""
+    return (
+        f'INSERT INTO "{PARKED.name}" (command_id, account, command, error, at) '  # noqa: S608
+        "VALUES (%s, %s::bigint, %s::json, %s, %s::timestamptz) ON CONFLICT (command_id) DO NOTHING"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ gathering
+
+
+class _Gathered:
+    """The last value of every entity that the events touched, in the order of first touch."""
+
+    def __init__(self) -> None:
+        self.accounts: dict[int, Account] = {}
+        self.opened: list[int] = []
+        self.orders: dict[int, Order] = {}
+        self.positions: dict[int, Position] = {}
+        self.legs: dict[int, LpOrder] = {}
+        self.deals: list[Deal] = []
+        self.transfers: list[Transfer] = []
+        self.routed: list[e.OrderRouted] = []
+        self.keys: list[e.CommandKeyed] = []
+        self.cases: list[e.CaseOpened] = []
+        order, position, leg, account = self._order, self._position, self._leg, self._account
+        self.add: dict[type[Event], Callable[[Any], None]] = {
+            e.AccountOpened: self._open_account,
+            e.AccountChanged: account,
+            e.AccountNumbered: account,
+            e.OrderAccepted: order,
+            e.OrderRejected: order,
+            e.OrderUpdated: order,
+            e.OrderPartiallyFilled: order,
+            e.OrderFilled: order,
+            e.OrderCanceled: order,
+            e.OrderRouted: self.routed.append,
+            e.DealMade: self._deal,
+            e.PositionOpened: position,
+            e.PositionChanged: position,
+            e.PositionClosed: position,
+            e.LedgerPosted: self._post,
+            e.ChildOrderRouted: leg,
+            e.ChildOrderUpdated: leg,
+            e.CaseOpened: self.cases.append,
+            e.ConfigLoaded: _nothing,
+            e.CommandKeyed: self.keys.append,
+        }
+
+    def _open_account(self, event: e.AccountOpened) -> None:
+        self.opened.append(event.account.id)
+        self.accounts[event.account.id] = event.account
+
+    def _account(self, event: e.AccountChanged) -> None:
+        self.accounts[event.account.id] = event.account
+
+    def _order(self, event: e.OrderUpdated) -> None:
+        self.orders[event.order.id] = event.order
+
+    def _deal(self, event: e.DealMade) -> None:
+        self.deals.append(event.deal)
+
+    def _position(self, event: e.PositionChanged) -> None:
+        self.positions[event.position.id] = event.position
+
+    def _leg(self, event: e.ChildOrderUpdated) -> None:
+        self.legs[event.leg.id] = event.leg
+
+    def _post(self, event: e.LedgerPosted) -> None:
+        self.transfers.extend(event.transfers)
+        if event.account is not None:
+            self.accounts[event.account.id] = event.account
+
+
+def _nothing(event: Event) -> None:
+    """The batch row itself carries the configuration's version."""
+
+
+def _split(entities: dict[int, Any], new_from: int) -> tuple[list[Any], list[Any]]:
+    new = [entity for number, entity in entities.items() if number >= new_from]
+    old = [entity for number, entity in entities.items() if number < new_from]
+    return new, old
+
+
+def _append(table: Table, lines: list[str]) -> Append:
+    return Append(table, len(lines), "".join(lines).encode())
+
+
+# --------------------------------------------------------------------------------------------------------- text format
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_JSON_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+_times: dict[int, str] = {}
+
+
+def _text(value: str) -> str:
+    """One field of free text."""
+    return value if value.isprintable() and "\\" not in value else value.translate(_ESCAPES)
+
+
+def _json(data: bytes) -> str:
+    """One field of JSON, whose encoder leaves only backslashes to escape."""
+    text = data.decode()
+    return text.replace("\\", "\\\\") if "\\" in text else text
+
+
+def _array(values: Iterable[str]) -> str:
+    """A text[] literal, not yet escaped for COPY."""
+    return "{" + ",".join('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' for value in values) + "}"
+
+
+def _at(time_us: int) -> str:
+    """A timestamptz. A batch has few different times, so they are remembered."""
+    text = _times.get(time_us)
+    if text is None:
+        if len(_times) >= _TIMES_MAX:
+            _times.clear()
+        seconds, micros = divmod(time_us, 1_000_000)
+        text = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{micros:06d}+00"
+        _times[time_us] = text
+    return text
+
+
+# ---------------------------------------------------------------------------------------------------------------- lines
+
+
+def _batch_line(b: Batch) -> str:
+    cursors, counters = _json(encode(b.inbox_cursors)), _json(encode(b.counters))
+    inputs = zlib.compress(msgspec.json.Encoder(decimal_format="string").encode(b.inputs), INPUTS_COMPRESSION).hex()
+    return (
+        f"{b.shard}\t{b.seq}\t{b.epoch}\t{_text(b.position.incarnation)}\t{_text(b.position.id)}\t{cursors}\t"
+        f"{b.config_version}\t{counters}\t{b.outbox_seq}\t{b.commands}\t\\\\x{inputs}\t{b.state_hash}\t{_at(b.at_us)}\n"
+    )
+
+
+def _key_line(k: e.CommandKeyed, *, at: int) -> str:
+    return f"{k.account}\t{_text(k.key)}\t{k.body_hash}\t{k.kind}\t{k.reference}\t{k.refusal!s}\t{_at(at)}\n"
+
+
+def _outbox_line(told: AccountEvent, shard: int) -> str:
+    return f"{shard}\t{told.shard_seq}\t{told.account}\t{told.seq}\t{told.kind}\t{_json(told.payload)}\t{_at(told.at_us)}\n"
+
+
+def _account_line(a: Account, shard: int) -> str:
+    return (
+        f"{a.id}\t{shard}\t{_text(a.group)}\t{_text(a.currency)}\t{a.leverage}\t{a.client_class!s}\t{a.rights!s}\t"
+        f"{a.balance!s}\t{a.credit!s}\t{a.version}\t{a.seq}\n"
+    )
+
+
+def _account_change(a: Account) -> tuple[str, ...]:
+    return (
+        str(a.id), a.group, str(a.leverage), a.client_class, a.rights, str(a.balance), str(a.credit), str(a.version),
+        str(a.seq),
+    )  # fmt: skip
+
+
+def _order_line(o: Order) -> str:
+    attempts = _text(_array(o.attempts)) if o.attempts else "{}"
+    closes = "t" if o.closes else "f"
+    return (
+        f"{o.id}\t{_text(o.uuid)}\t{o.account}\t{_text(o.client_order_id)}\t{_text(o.symbol)}\t{o.side!s}\t{o.type!s}\t"
+        f"{o.volume!s}\t{o.status!s}\t{o.filled_volume!s}\t{o.filled_cost!s}\t{o.position_id}\t{closes}\t{o.refusal!s}\t"
+        f"{_text(o.detail)}\t{_text(o.comment)}\t{o.book or ''!s}\t{o.volume_a!s}\t{o.filled_a!s}\t"
+        f"{o.margin_reserved!s}\t{attempts}\t{_at(o.created_us)}\t{_at(o.updated_us)}\n"
+    )
+
+
+def _order_change(o: Order) -> tuple[str, ...]:
+    return (
+        str(o.id), o.status, str(o.filled_volume), str(o.filled_cost), str(o.position_id), o.refusal, o.detail,
+        o.book or "", str(o.volume_a), str(o.filled_a), str(o.margin_reserved), _array(o.attempts), _at(o.updated_us),
+    )  # fmt: skip
+
+
+def _deal_line(d: Deal) -> str:
+    lp_price = NULL if d.lp_price is None else str(d.lp_price)
+    return (
+        f"{d.id}\t{d.order_id}\t{d.position_id}\t{d.account}\t{_text(d.symbol)}\t{d.side!s}\t{d.entry!s}\t{d.volume!s}\t"
+        f"{d.price!s}\t{d.profit!s}\t{d.commission!s}\t{d.book!s}\t{_text(d.lp)}\t{_text(d.exec_id)}\t{lp_price}\t"
+        f"{_at(d.at_us)}\n"
+    )
+
+
+def _position_line(p: Position) -> str:
+    return (
+        f"{p.id}\t{p.account}\t{_text(p.symbol)}\t{p.side!s}\t{p.volume_opened!s}\t{p.volume!s}\t{p.cost!s}\t{p.margin!s}\t"
+        f"{_text(p.lp)}\t{p.volume_a_opened!s}\t{p.volume_a!s}\t{p.cost_a!s}\t{p.locked!s}\t{_at(p.opened_us)}\t"
+        f"{_at(p.updated_us)}\n"
+    )
+
+
+def _position_change(p: Position) -> tuple[str, ...]:
+    return (
+        str(p.id), str(p.volume_opened), str(p.volume), str(p.cost), str(p.margin), p.lp, str(p.volume_a_opened),
+        str(p.volume_a), str(p.cost_a), str(p.locked), _at(p.updated_us),
+    )  # fmt: skip
+
+
+def _transfer_line(t: Transfer) -> str:
+    return (
+        f"{t.transaction_id}\t{t.line}\t{t.kind!s}\t{_text(t.source)}\t{_text(t.target)}\t{_text(t.currency)}\t{t.amount!s}\t"
+        f"{t.order_id}\t{t.deal_id}\t{t.position_id}\t{_text(t.reference)}\t{_at(t.at_us)}\n"
+    )
+
+
+def _decision_line(routed: e.OrderRouted, order: Order, batch: Batch) -> str:
+    d = routed.decision
+    return (
+        f"{routed.order_id}\t{order.account}\t{_text(order.symbol)}\t{d.book!s}\t{d.rule_id}\t{_text(d.rule_name)}\t"
+        f"{d.policy_version}\t{_text(d.lp)}\t{_json(encode(d))}\t{_at(batch.at_us)}\n"
+    )
+
+
+def _leg_line(leg: LpOrder, epoch: int) -> str:
+    return (
+        f"{leg.id}\t{leg.order_id}\t{leg.account}\t{_text(leg.lp)}\t{_text(leg.cl_ord_id)}\t{_text(leg.symbol)}\t"
+        f"{_text(leg.lp_symbol)}\t{leg.side!s}\t{leg.volume!s}\t{leg.quantity!s}\t{leg.position_id}\t{leg.status!s}\t"
+        f"{leg.filled_volume!s}\t{leg.filled_cost!s}\t{_text(leg.lp_order_id)}\t{_text(_array(leg.exec_ids))}\t"
+        f"{_text(leg.text)}\t{epoch}\t{_at(leg.expires_us)}\t{_at(leg.created_us)}\t{_at(leg.updated_us)}\n"
+    )
+
+
+def _leg_change(leg: LpOrder) -> tuple[str, ...]:
+    return (
+        str(leg.id), leg.status, str(leg.filled_volume), str(leg.filled_cost), leg.lp_order_id, _array(leg.exec_ids),
+        leg.text, _at(leg.updated_us),
+    )  # fmt: skip
+
+
+def _case_line(opened: e.CaseOpened) -> str:
+    c = opened.case
+    report = _json(encode(c.report))
+    return f"{c.id}\t{c.kind!s}\t{_text(c.lp)}\t{c.lp_order_id}\t{report}\t{_at(c.opened_us)}\n"
+
+
+def _parked_row(parked: Parked) -> tuple[str, ...]:
+    """Text that PostgreSQL refuses (NUL) must not make the record of a bad command impossible too."""
+    command = _JSON_NUL.sub(r"\1", parked.command.decode(errors="replace").replace("\0", ""))
+    return (
+        parked.command_id.replace("\0", ""), str(parked.account), command, parked.error.replace("\0", ""),
+        _at(parked.at_us),
+    )  # fmt: skip

@@ -1,0 +1,291 @@
+"""All that one shard knows, in memory: rebuilt from PostgreSQL at start, changed only by applying events.
+
+Live things only: orders and legs that reached a terminal state and positions that are closed leave the dictionaries; their
+last value stays in the events and the tables. Running sums (`holdings`, `reserved`) are derived: `rebuild` makes them anew.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from engine.tidy import Tidy
+from trading.accounts import Account
+from trading.configuration import Config
+from trading.events import (
+    AccountChanged,
+    AccountNumbered,
+    AccountOpened,
+    CaseOpened,
+    ChildOrderRouted,
+    ChildOrderUpdated,
+    CommandKeyed,
+    ConfigLoaded,
+    DealMade,
+    Event,
+    LedgerPosted,
+    OrderAccepted,
+    OrderCanceled,
+    OrderFilled,
+    OrderPartiallyFilled,
+    OrderRejected,
+    OrderRouted,
+    OrderUpdated,
+    PositionChanged,
+    PositionClosed,
+    PositionOpened,
+)
+from trading.liquidity import LpOrder
+from trading.margin import Holding, holdings_of
+from trading.numbers import ZERO
+from trading.orders import TRANSITIONS, Order
+from trading.positions import Position
+from trading.quotes import Quote
+
+RECENT_KEYS_MAX = 100_000
+"""Idempotency keys kept in memory; older ones are looked up in PostgreSQL by the loop before deciding."""
+
+
+class Counters(Struct):
+    """The next id of each kind: 63-bit integers, never reused."""
+
+    order: int = 1
+    deal: int = 1
+    position: int = 1
+    transaction: int = 1
+    leg: int = 1
+    case: int = 1
+
+
+class KeyRecord(Struct, frozen=True):
+    """What an idempotency key was used for."""
+
+    body_hash: str
+    kind: str
+    reference: int
+    refusal: str
+
+
+class Prior(Struct, frozen=True):
+    """Facts from PostgreSQL about things that are no longer in memory, fetched before deciding."""
+
+    key: KeyRecord | None = None
+    leg: LpOrder | None = None
+
+
+class Waiter(Struct, frozen=True):
+    """Somebody who was told `working` and is owed the final answer."""
+
+    reply_to: str
+    command_id: str
+
+
+class State:
+    """One shard. Not thread-safe: it has one writer."""
+
+    __slots__ = (
+        "accounts", "balances", "config", "counters", "holdings", "inbox_cursors", "keys", "legs", "orders", "outbox_seq",
+        "positions", "quotes", "reserved", "shard", "waiters",
+    )  # fmt: skip
+
+    def __init__(self, shard: int = 0, config: Config | None = None) -> None:
+        self.shard = shard
+        self.config = config
+        self.counters = Counters()
+        self.accounts: dict[int, Account] = {}
+        self.orders: dict[int, Order] = {}
+        self.positions: dict[int, Position] = {}
+        self.legs: dict[str, LpOrder] = {}
+        self.balances: dict[tuple[str, str], Decimal] = {}
+        self.inbox_cursors: dict[str, int] = {}
+        self.outbox_seq = 0
+        # Below: derived, volatile or bounded; outside the state hash.
+        self.holdings: dict[int, dict[str, Holding]] = {}
+        self.reserved: dict[int, Decimal] = {}
+        self.quotes: dict[str, Quote] = {}
+        self.keys: dict[tuple[int, str], KeyRecord] = {}
+        self.waiters: dict[int, Waiter] = {}
+
+    def margin_used(self, account: int) -> Decimal:
+        """Margin of open positions and of orders in flight, in the account's currency."""
+        held = self.holdings.get(account)
+        used = self.reserved.get(account, ZERO)
+        return used + sum((h.margin for h in held.values()), ZERO) if held else used
+
+
+def rebuild(
+    *,
+    shard: int,
+    config: Config | None,
+    counters: Counters,
+    accounts: Iterable[Account],
+    orders: Iterable[Order],
+    positions: Iterable[Position],
+    legs: Iterable[LpOrder],
+    balances: dict[tuple[str, str], Decimal],
+    inbox_cursors: dict[str, int],
+    outbox_seq: int,
+) -> State:
+    """The state that PostgreSQL's rows describe, with every running sum made anew."""
+    state = State(shard, config)
+    state.counters = counters
+    tidy = Tidy(config)
+    state.accounts = {account.id: tidy.account(account) for account in accounts}
+    state.orders = {order.id: tidy.order(order) for order in orders}
+    state.positions = {position.id: tidy.position(position) for position in positions}
+    state.legs = {leg.cl_ord_id: tidy.leg(leg) for leg in legs}
+    state.balances = {key: tidy.money(key[1], amount) for key, amount in balances.items()}
+    state.inbox_cursors = dict(inbox_cursors)
+    state.outbox_seq = outbox_seq
+    state.holdings = holdings_of(state.positions.values())
+    for order in state.orders.values():
+        _reserve(state, order.account, order.margin_reserved)
+    return state
+
+
+def apply(state: State, event: Event) -> None:
+    """Make `event` true. Plain assignments: an event that reached here cannot fail."""
+    _APPLY[type(event)](state, event)
+
+
+def _set_account(state: State, event: Any) -> None:
+    state.accounts[event.account.id] = event.account
+
+
+def _set_order(state: State, event: Any) -> None:
+    order: Order = event.order
+    before = state.orders.get(order.id)
+    status_before = before.status if before else None
+    assert order.status in TRANSITIONS[status_before] or order.status is status_before, (order, status_before)
+    if before is not None and before.margin_reserved:
+        _reserve(state, order.account, -before.margin_reserved)
+    if order.is_terminal:
+        state.orders.pop(order.id, None)
+    else:
+        state.orders[order.id] = order
+        if order.margin_reserved:
+            _reserve(state, order.account, order.margin_reserved)
+    if order.id >= state.counters.order:
+        state.counters.order = order.id + 1
+
+
+def _reserve(state: State, account: int, amount: Decimal) -> None:
+    total = state.reserved.get(account, ZERO) + amount
+    if total:
+        state.reserved[account] = total
+    else:
+        state.reserved.pop(account, None)
+
+
+def _count_deal(state: State, event: Any) -> None:
+    state.counters.deal = event.deal.id + 1
+
+
+def _set_position(state: State, event: Any) -> None:
+    position: Position = event.position
+    held = state.holdings.setdefault(position.account, {})
+    holding = held.get(position.symbol)
+    if holding is None:
+        holding = held[position.symbol] = Holding()
+    side = holding.side(position.side)
+    before = state.positions.get(position.id)
+    if before is not None:
+        side.remove(before)
+    if position.volume:
+        side.add(position)
+        state.positions[position.id] = position
+    else:
+        state.positions.pop(position.id, None)
+        if holding.is_empty:
+            del held[position.symbol]
+    if position.id >= state.counters.position:
+        state.counters.position = position.id + 1
+
+
+def _post(state: State, event: Any) -> None:
+    for transfer in event.transfers:
+        source, target = (transfer.source, transfer.currency), (transfer.target, transfer.currency)
+        state.balances[source] = state.balances.get(source, ZERO) - transfer.amount
+        state.balances[target] = state.balances.get(target, ZERO) + transfer.amount
+        state.counters.transaction = transfer.transaction_id + 1
+    if event.account is not None:
+        state.accounts[event.account.id] = event.account
+
+
+def _set_leg(state: State, event: Any) -> None:
+    leg: LpOrder = event.leg
+    if leg.status.is_terminal:
+        state.legs.pop(leg.cl_ord_id, None)
+    else:
+        state.legs[leg.cl_ord_id] = leg
+    if leg.id >= state.counters.leg:
+        state.counters.leg = leg.id + 1
+
+
+def _count_case(state: State, event: Any) -> None:
+    state.counters.case = event.case.id + 1
+
+
+def _remember_key(state: State, event: Any) -> None:
+    keys = state.keys
+    keys[event.account, event.key] = KeyRecord(event.body_hash, event.kind, event.reference, event.refusal)
+    if len(keys) > RECENT_KEYS_MAX:
+        del keys[next(iter(keys))]
+
+
+def _nothing(state: State, event: Any) -> None:
+    """A record only: no state follows from it."""
+
+
+_APPLY: dict[type[Event], Any] = {
+    AccountOpened: _set_account,
+    AccountChanged: _set_account,
+    AccountNumbered: _set_account,
+    OrderAccepted: _set_order,
+    OrderRejected: _set_order,
+    OrderUpdated: _set_order,
+    OrderPartiallyFilled: _set_order,
+    OrderFilled: _set_order,
+    OrderCanceled: _set_order,
+    OrderRouted: _nothing,
+    DealMade: _count_deal,
+    PositionOpened: _set_position,
+    PositionChanged: _set_position,
+    PositionClosed: _set_position,
+    LedgerPosted: _post,
+    ChildOrderRouted: _set_leg,
+    ChildOrderUpdated: _set_leg,
+    CaseOpened: _count_case,
+    ConfigLoaded: _nothing,
+    CommandKeyed: _remember_key,
+}
+
+
+def state_hash(state: State) -> str:
+    """SHA-256 over everything authoritative, in id order; equal values hash equally however their decimals are written."""
+    digest = hashlib.sha256()
+    for entities in (state.accounts, state.orders, state.positions):
+        for key in sorted(entities):
+            _feed(digest, entities[key])
+    for cl_ord_id in sorted(state.legs):
+        _feed(digest, state.legs[cl_ord_id])
+    for account in sorted(state.balances):
+        if state.balances[account]:
+            digest.update(repr((account, _canonical(state.balances[account]))).encode())
+    digest.update(repr(sorted(state.inbox_cursors.items())).encode())
+    version = state.config.version if state.config else 0
+    digest.update(repr((msgspec.structs.astuple(state.counters), state.outbox_seq, version)).encode())
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Struct) -> None:
+    digest.update(repr([_canonical(field) for field in msgspec.structs.astuple(value)]).encode())
+
+
+def _canonical(value: object) -> object:
+    if isinstance(value, Decimal):
+        return format(value.normalize(), "f") if value else "0"
+    return str(value)

@@ -1,0 +1,86 @@
+"""One spelling per number: values read from PostgreSQL written as the live engine writes them.
+
+The database stores 0.10 lots as 0.10000000. Equal, but not the same bytes; and what the engine says must not depend on
+whether it was restarted in between.
+"""
+
+from decimal import Decimal
+
+from msgspec.structs import replace
+
+from trading.accounts import Account
+from trading.configuration import Config
+from trading.liquidity import LpOrder
+from trading.numbers import ZERO, point
+from trading.orders import Order
+from trading.positions import Position
+
+_COST = point(10)
+
+
+class Tidy:
+    """Rewrites the decimals of loaded values by the configuration's steps and digits. Changes no value."""
+
+    def __init__(self, config: Config | None) -> None:
+        self._steps = {symbol: i.volume_step for symbol, i in config.instruments.items()} if config else {}
+        self._digits = dict(config.currency_digits) if config else {}
+        self._currencies: dict[int, str] = {}
+
+    def money(self, currency: str, amount: Decimal) -> Decimal:
+        return _exactly(amount, point(self._digits.get(currency, 8)))
+
+    def account(self, account: Account) -> Account:
+        """Accounts come first: orders and positions look their currency up here."""
+        self._currencies[account.id] = account.currency
+        return replace(
+            account,
+            balance=self.money(account.currency, account.balance),
+            credit=self.money(account.currency, account.credit),
+        )
+
+    def order(self, order: Order) -> Order:
+        return replace(
+            order,
+            volume=self._volume(order.symbol, order.volume),
+            filled_volume=self._volume(order.symbol, order.filled_volume),
+            filled_cost=_exactly(order.filled_cost, _COST),
+            volume_a=self._volume(order.symbol, order.volume_a),
+            filled_a=self._volume(order.symbol, order.filled_a),
+            margin_reserved=self.money(self._currency(order.account), order.margin_reserved),
+        )
+
+    def position(self, position: Position) -> Position:
+        return replace(
+            position,
+            volume_opened=self._volume(position.symbol, position.volume_opened),
+            volume=self._volume(position.symbol, position.volume),
+            cost=_exactly(position.cost, _COST),
+            margin=self.money(self._currency(position.account), position.margin),
+            volume_a_opened=self._volume(position.symbol, position.volume_a_opened),
+            volume_a=self._volume(position.symbol, position.volume_a),
+            cost_a=_exactly(position.cost_a, _COST),
+            locked=self._volume(position.symbol, position.locked),
+        )
+
+    def leg(self, leg: LpOrder) -> LpOrder:
+        return replace(
+            leg,
+            volume=self._volume(leg.symbol, leg.volume),
+            quantity=_exactly(leg.quantity, self._steps.get(leg.symbol, point(8))),
+            filled_volume=self._volume(leg.symbol, leg.filled_volume),
+            filled_cost=_exactly(leg.filled_cost, _COST),
+        )
+
+    def _volume(self, symbol: str, volume: Decimal) -> Decimal:
+        return _exactly(volume, self._steps.get(symbol, point(8)))
+
+    def _currency(self, account: int) -> str:
+        return self._currencies.get(account, "")
+
+
+def _exactly(value: Decimal, step: Decimal) -> Decimal:
+    """`value` with the step's decimals; left as it is where that would change it."""
+    if not value:
+        return ZERO
+    tidy = value.quantize(step)
+    return tidy if tidy == value else value

@@ -1,0 +1,64 @@
+"""The work bench of one command: events are applied to the state as they are emitted, and kept for the journal.
+
+All checks come before the first `emit`; after it nothing fails. The bench also keeps who must be answered and which
+quotes were looked at, because the input journal stores every quote that a decision used.
+"""
+
+from decimal import Decimal
+
+from engine.state import State, apply
+from trading.accounts import Account
+from trading.answers import Answer
+from trading.configuration import Config, Group
+from trading.events import Event
+from trading.instruments import Instrument
+from trading.pricing import conversion_key, convert
+from trading.quotes import Quote
+
+
+class Work:
+    """State, time and what came of the command so far."""
+
+    __slots__ = ("answers", "config", "events", "now_us", "quotes_used", "state")
+
+    def __init__(self, state: State, config: Config, now_us: int) -> None:
+        self.state = state
+        self.config = config
+        self.now_us = now_us
+        self.events: list[Event] = []
+        self.answers: list[tuple[str, Answer]] = []
+        self.quotes_used: dict[str, Quote] = {}
+
+    def emit(self, event: Event) -> None:
+        apply(self.state, event)
+        self.events.append(event)
+
+    def answer(self, reply_to: str, answer: Answer) -> None:
+        if reply_to:
+            self.answers.append((reply_to, answer))
+
+    def quote(self, symbol: str) -> Quote | None:
+        """The newest raw quote, remembered as used."""
+        quote = self.state.quotes.get(symbol)
+        if quote is not None:
+            self.quotes_used[symbol] = quote
+        return quote
+
+    def account(self, number: int) -> Account:
+        return self.state.accounts[number]
+
+    def group_of(self, account: Account) -> Group:
+        return self.config.groups[account.group]
+
+    def instrument(self, symbol: str) -> Instrument:
+        return self.config.instruments[symbol]
+
+    def convert(self, amount: Decimal, source: str, target: str) -> Decimal | None:
+        """`amount` at the market's worse side, unrounded; the quotes on the way count as used."""
+        self.use_conversion(source, target)
+        return convert(amount, source, target, self.config, self.state.quotes)
+
+    def use_conversion(self, source: str, target: str) -> None:
+        """Remember the quotes between two currencies as used."""
+        for step in self.config.conversions.get(conversion_key(source, target), ()):
+            self.quote(step.symbol)

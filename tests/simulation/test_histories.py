@@ -1,0 +1,211 @@
+"""Random histories of the real engine core: clients trade, providers fill, reject, repeat and stay silent, memory is lost.
+
+Every history is made from a seed, which a failure prints. Conservation is checked after every step; what is expensive (the
+running sums against new ones, the hash of the state rebuilt from stored values) every hundredth and after each loss of memory.
+"""
+
+import random
+from collections import Counter
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from bus import codec
+from engine.state import State, rebuild, state_hash
+from tests.support.world import World
+from trading.accounts import ClientClass
+from trading.liquidity import LpOrder, ReportKind
+from trading.margin import holdings_of
+from trading.orders import Side
+from trading.positions import Position
+
+OPERATIONS = 2_000
+SYMBOLS = {"EURUSD": ("1.10", 5), "GBPUSD": ("1.30", 5), "USDJPY": ("150", 3), "XAUUSD": ("2400", 2)}
+
+
+class History:
+    """One seeded run."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = World()
+        self.counts: Counter[str] = Counter()
+        self.said: list[tuple[LpOrder, dict[str, object]]] = []
+        self.lp_books: Counter[tuple[str, str]] = Counter()
+        self.accounts = [
+            self.world.open_account(1, currency="USD", group="retail", deposit="50000"),
+            self.world.open_account(
+                2, currency="EUR", group="pro", leverage=200, client_class=ClientClass.PROFESSIONAL
+            ),
+            self.world.open_account(3, currency="USD", group="vip", deposit="500000", leverage=100),
+        ]
+        self.deposited = {"USD": Decimal(550_000), "EUR": Decimal(10_000)}
+        for symbol in SYMBOLS:
+            self.move_price(symbol)
+        self.world.price("EURJPY", "165.000", "165.010")
+        self.world.price("EURGBP", "0.85000", "0.85010")
+
+    def run(self, operations: int) -> str:
+        """Play; returns everything that happened, as bytes' text, to compare two runs of one seed."""
+        moves = [
+            (self.move_price, 20), (self.place, 25), (self.close, 20), (self.answer, 45), (self.repeat, 4),
+            (self.wait, 5), (self.lose_memory, 1),
+        ]  # fmt: skip
+        names, weights = zip(*moves, strict=True)
+        for step in range(operations):
+            move = self.random.choices(names, weights)[0]
+            move()
+            self.counts[move.__name__] += 1
+            self.check_conservation()
+            if step % 100 == 0:
+                self.check_running_sums()
+        self.finish()
+        return codec.encode([done.events for done in self.world.executed]).hex()
+
+    # --- what happens ---
+
+    def move_price(self, symbol: str = "") -> None:
+        symbol = symbol or self.random.choice(list(SYMBOLS))
+        base, digits = SYMBOLS[symbol]
+        step = Decimal(1).scaleb(-digits)
+        bid = Decimal(base) + step * self.random.randint(-400, 400)
+        lps = self.random.choice([("YOFX1", "PRIMEXM"), ("YOFX1", "PRIMEXM"), ("PRIMEXM",), ()])
+        self.world.price(symbol, str(bid), str(bid + step * self.random.randint(1, 20)), lps=lps)
+
+    def place(self) -> None:
+        volume = Decimal(self.random.choice([1, 3, 7, 10, 55, 100, 133, 250])) / 100
+        side = self.random.choice([Side.BUY, Side.SELL])
+        self.world.place(self.random.choice(self.accounts), self.random.choice(list(SYMBOLS)), side, f"{volume:.2f}")
+
+    def close(self) -> None:
+        position = self.some_position()
+        if position is None:
+            return
+        free = position.volume - position.locked
+        part = None if self.random.random() < 0.5 or free <= 0 else f"{free * self.random.randint(1, 99) / 100:.2f}"
+        self.world.close(position.account, position.id, part)
+
+    def some_position(self) -> Position | None:
+        positions = list(self.world.state.positions.values())
+        return self.random.choice(positions) if positions else None
+
+    def answer(self) -> None:
+        """A provider says something about one of its live orders."""
+        legs = list(self.world.state.legs.values())
+        if not legs:
+            return
+        leg = self.random.choice(legs)
+        kind = self.random.choices(["fill", "part", "reject", "cancel", "ack"], [50, 25, 10, 5, 10])[0]
+        rest = leg.quantity - leg.filled_volume * leg.quantity / leg.volume
+        if kind == "part":
+            lots = (leg.volume - leg.filled_volume) * self.random.randint(1, 9) / 10
+            self.fill(leg, max(Decimal("0.01"), lots.quantize(Decimal("0.01"))) * leg.quantity / leg.volume)
+        elif kind == "fill":
+            self.fill(leg, rest)
+        else:
+            kinds = {"reject": ReportKind.REJECTED, "cancel": ReportKind.CANCELED, "ack": ReportKind.ACKNOWLEDGED}
+            self.world.report(leg, kinds[kind], lp_order_id=f"O{leg.id}", text=kind)
+
+    def fill(self, leg: LpOrder, quantity: Decimal) -> None:
+        base, digits = SYMBOLS[leg.symbol]
+        price = Decimal(base) + Decimal(1).scaleb(-digits) * self.random.randint(-400, 400)
+        fields = {"last_px": price, "last_qty": quantity, "exec_id": f"X{len(self.said)}"}
+        self.said.append((leg, fields))
+        self.lp_books[leg.lp, leg.symbol] += leg.side.sign * quantity  # type: ignore[assignment]
+        self.world.report(leg, ReportKind.FILL, **fields)
+
+    def repeat(self) -> None:
+        """A provider repeats an old fill, word for word."""
+        if self.said:
+            leg, fields = self.random.choice(self.said)
+            if leg.cl_ord_id in self.world.state.legs:
+                self.world.report(leg, ReportKind.FILL, **fields)
+
+    def wait(self) -> None:
+        self.world.wait(self.random.choice([0.1, 1, 5]))
+        self.move_price()
+
+    def lose_memory(self) -> None:
+        """The process dies; a new one starts from the stored values. Prices are not stored and come anew."""
+        before = self.world.state
+        after = reborn(before)
+        assert state_hash(after) == state_hash(before)
+        after.quotes = before.quotes
+        after.keys = before.keys
+        self.world.state = after
+        self.check_running_sums()
+
+    def finish(self) -> None:
+        """Providers answer what is open, clients close what they hold: everybody must end flat."""
+        for symbol, (base, digits) in SYMBOLS.items():
+            self.world.price(symbol, base, str(Decimal(base) + Decimal(1).scaleb(-digits)))
+        while self.world.state.legs or self.world.state.positions:
+            for leg in list(self.world.state.legs.values()):
+                self.fill(leg, (leg.volume - leg.filled_volume) * leg.quantity / leg.volume)
+            for position in list(self.world.state.positions.values()):
+                if position.locked == 0:
+                    self.world.close(position.account, position.id)
+        self.check_conservation()
+        assert set(self.lp_books.values()) <= {0}
+        assert self.world.state.orders == {}
+        assert all(self.world.state.margin_used(account) == 0 for account in self.accounts)
+
+    # --- what must hold ---
+
+    def check_conservation(self) -> None:
+        state = self.world.state
+        assert set(self.world.ledger_sums().values()) <= {Decimal(0)}
+        for account in state.accounts.values():
+            assert account.balance == state.balances.get((f"client:{account.id}", account.currency), Decimal(0))
+        for position in state.positions.values():
+            assert 0 <= position.locked <= position.volume
+            assert 0 <= position.volume_a <= position.volume
+        for order in state.orders.values():
+            assert order.filled_volume <= order.volume
+
+    def check_running_sums(self) -> None:
+        state = self.world.state
+        fresh = holdings_of(state.positions.values())
+        for account, symbols in fresh.items():
+            for symbol, holding in symbols.items():
+                kept = state.holdings[account][symbol]
+                assert (kept.long, kept.short) == (holding.long, holding.short)
+        at_providers: Counter[tuple[str, str]] = Counter()
+        for position in state.positions.values():
+            size = self.world.config.instruments[position.symbol].contract_size
+            at_providers[position.lp, position.symbol] += position.side.sign * position.volume_a * size  # type: ignore[assignment]
+        for key in set(self.lp_books) | {k for k in at_providers if k[0]}:
+            assert self.lp_books[key] == at_providers[key], key
+
+
+def reborn(state: State) -> State:
+    """What a new process would load: every value through its stored form, with the database's eight decimals and more."""
+
+    def stored(value: msgspec.Struct) -> object:
+        return msgspec.json.decode(codec.encode(value), type=type(value))
+
+    return rebuild(
+        shard=state.shard,
+        config=state.config,
+        counters=msgspec.structs.replace(state.counters),
+        accounts=[stored(a) for a in state.accounts.values()],  # type: ignore[misc]
+        orders=[stored(o) for o in state.orders.values()],  # type: ignore[misc]
+        positions=[stored(p) for p in state.positions.values()],  # type: ignore[misc]
+        legs=[stored(leg) for leg in state.legs.values()],  # type: ignore[misc]
+        balances={key: amount + Decimal("0.00000000") for key, amount in state.balances.items()},
+        inbox_cursors=state.inbox_cursors,
+        outbox_seq=state.outbox_seq,
+    )
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_histories_conserve_money_and_positions(seed: int) -> None:
+    history = History(seed)
+    history.run(OPERATIONS)
+    assert history.counts["lose_memory"] > 0, f"seed {seed} never lost its memory"
+    assert len(history.said) > 100, f"seed {seed} hardly traded: {history.counts}"
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    assert History(7).run(500) == History(7).run(500)
