@@ -171,8 +171,8 @@ def seed_accounts(supervisor: Supervisor) -> None:
 def with_clock(layout: Layout, options: Options) -> Layout:
     """Business time follows the recording when there is one; on older data it goes on where that data stops.
 
-    Time never runs backwards, so a recording that starts before the last committed batch is played from then on: its
-    first tick falls on that moment.
+    Time never runs backwards: a recording that starts before the last committed batch is taken up from that moment on,
+    as if it had run, round after round, in between.
     """
     if options.ticks is None:
         return layout

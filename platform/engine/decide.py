@@ -150,12 +150,17 @@ def _new_order(work: Work, command: PlaceOrder | ClosePosition, symbol: str, sid
         symbol=symbol,
         side=side,
         type=OrderType.MARKET,
-        volume=volume if is_plain(volume) else ZERO,
+        volume=_storable(volume),
         status=OrderStatus.PENDING_NEW,
         created_us=work.now_us,
         updated_us=work.now_us,
         comment=command.comment,
     )
+
+
+def _storable(volume: Decimal) -> Decimal:
+    """The volume as asked for where the record can hold it: nonsense is refused, and kept as zero."""
+    return volume if is_plain(volume) and 0 <= volume < VOLUME_LIMIT else ZERO
 
 
 def _on_grid(volume: Decimal, step: Decimal) -> Decimal:
@@ -417,6 +422,8 @@ def _check_amount(work: Work, account: Account, amount: Decimal) -> Refused | No
     return None
 
 
+VOLUME_LIMIT = Decimal(10) ** 12
+"""Lots that a stored order may name."""
 AMOUNT_LIMIT = Decimal(10) ** 12
 """No single deposit reaches it; keeps every sum far inside the database's bounds."""
 

@@ -73,10 +73,14 @@ def _about_no_live_leg(work: Work, report: ExecutionReport, finished: LpOrder | 
         _open_case(work, CaseKind.ORPHAN_REPORT, report, None)
     elif report.kind is ReportKind.FILL and report.fill_key not in finished.exec_ids:
         _open_case(work, CaseKind.LATE_FILL, report, finished)
-    elif report.kind is ReportKind.STATUS and lots(work, finished.symbol, report.cum_qty) != finished.filled_volume:
+    elif report.denies_order or _tells_another_quantity(work, report, finished):
         _open_case(work, CaseKind.STATUS_MISMATCH, report, finished)
     elif report.kind is ReportKind.OTHER:
         _open_case(work, CaseKind.UNHANDLED_REPORT, report, finished)
+
+
+def _tells_another_quantity(work: Work, report: ExecutionReport, leg: LpOrder) -> bool:
+    return report.kind is ReportKind.STATUS and lots(work, leg.symbol, report.cum_qty) != leg.filled_volume
 
 
 def _open_case(work: Work, kind: CaseKind, report: ExecutionReport, leg: LpOrder | None) -> None:
@@ -98,7 +102,7 @@ def _acknowledge(work: Work, leg: LpOrder, report: ExecutionReport) -> None:
 
 def _compare_status(work: Work, leg: LpOrder, report: ExecutionReport) -> None:
     """The provider's own view of a live leg: if it ended there without our hearing of it, believe a matching quantity only."""
-    if lots(work, leg.symbol, report.cum_qty) != leg.filled_volume:
+    if _tells_another_quantity(work, report, leg):
         _open_case(work, CaseKind.STATUS_MISMATCH, report, leg)
     elif report.ord_status in {"4", "C"}:
         _end_leg(work, leg, LegStatus.CANCELED, report)
@@ -170,7 +174,13 @@ def _house_part(work: Work, order: Order, filled_a: Decimal) -> Decimal:
 
 
 def _end_leg(work: Work, leg: LpOrder, status: LegStatus, report: ExecutionReport) -> None:
-    """The rest of the leg will not be filled: try the next provider when nothing was, else the order ends here."""
+    """The rest of the leg will not be filled: try the next provider when nothing was, else the order ends here.
+
+    A provider that denies an order which left us is believed, since it is never sent again; a dealer hears of it, and a
+    fill that comes after all is the house's.
+    """
+    if report.denies_order:
+        _open_case(work, CaseKind.STATUS_MISMATCH, report, leg)
     ended = replace(
         leg,
         status=LegStatus.CANCELED if leg.filled_volume else status,

@@ -88,6 +88,10 @@ class ReportKind(StrEnum):
     """Anything else the provider said, kept for the dealer."""
 
 
+UNKNOWN_ORDER = "5"
+"""OrdRejReason(103) of a provider that has no such order."""
+
+
 class ExecutionReport(Struct, frozen=True, kw_only=True):
     """One message of a provider about one of our orders, in our symbols' terms. Quantities are units of base."""
 
@@ -109,6 +113,11 @@ class ExecutionReport(Struct, frozen=True, kw_only=True):
     ord_rej_reason: str = ""
     text: str = ""
     received_us: int = 0
+
+    @property
+    def denies_order(self) -> bool:
+        """The provider says that it never had the order."""
+        return self.kind is ReportKind.REJECTED and self.ord_rej_reason == UNKNOWN_ORDER
 
     @property
     def fill_key(self) -> str:

@@ -111,6 +111,7 @@ def test_the_other_side_of_a_hedge_needs_no_more_margin(world: World) -> None:
         ("EURUSD", "NaN", "invalid_volume"),
         ("EURUSD", "Infinity", "invalid_volume"),
         ("EURUSD", "1E+1000000", "invalid_volume"),
+        ("EURUSD", "999999999999999999", "invalid_volume"),
         ("GBPUSD", "0.10", "no_quotes"),
         ("EURUSD", "100", "insufficient_margin"),
     ],
@@ -119,6 +120,7 @@ def test_refusals_name_their_reason_and_are_kept(world: World, symbol: str, volu
     done = world.place(1, symbol, Side.BUY, volume)
     assert refusal_of(done) == code
     assert order_of(done).refusal == code
+    assert 0 <= order_of(done).volume < 10**12, "what the table cannot hold is kept as zero"
     assert world.positions(1) == []
 
 

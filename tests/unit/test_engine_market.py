@@ -178,6 +178,16 @@ def test_a_status_answer_is_compared_and_never_booked(world: World) -> None:
     assert leg.cl_ord_id in world.state.legs
 
 
+def test_a_denied_order_ends_and_a_dealer_hears_of_it(world: World) -> None:
+    leg = leg_of(world.place(2, "EURUSD", Side.BUY, "0.50"))
+    denied = world.report(leg, ReportKind.REJECTED, exec_id="0", ord_rej_reason="5", text="never had it")
+    assert leg_of(denied).lp != leg.lp
+    assert cases(world) == [CaseKind.STATUS_MISMATCH]
+    world.fill(leg, "1.10010")
+    assert world.positions(2) == []
+    assert cases(world)[1:] == [CaseKind.ORPHAN_REPORT]  # the finished leg would be found in the database: a late fill
+
+
 def test_silence_is_not_a_rejection(world: World) -> None:
     leg = leg_of(world.place(2, "EURUSD", Side.BUY, "0.50"))
     world.wait(3600)
