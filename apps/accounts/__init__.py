@@ -1,0 +1,1 @@
+"""Logins, their trading accounts, the groups' terms, and the tokens that prove who is asking."""

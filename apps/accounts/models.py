@@ -1,0 +1,124 @@
+"""Who may log in, which trading accounts are theirs, and the terms of groups. The `account` table is the engine's."""
+
+from typing import Any
+
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+from django.db.models import F
+
+from apps.tables import finite, money_column, one_of
+from trading.accounts import ClientClass, Rights
+
+
+class User(AbstractUser):
+    """A login. `token_version` is in every token: raising it revokes all of them at once."""
+
+    token_version = models.IntegerField(default=0)
+
+    def set_password(self, raw_password: str | None) -> None:
+        """A new password ends every API session that the old one opened."""
+        super().set_password(raw_password)
+        self.token_version += 1
+
+    def revoke_tokens(self) -> None:
+        """Refuse every token made until now, from the next request on."""
+        type(self).objects.filter(pk=self.pk).update(token_version=F("token_version") + 1)
+        self.refresh_from_db(fields=["token_version"])
+
+
+class RefreshToken(models.Model):
+    """One refresh token of a family (a login). Used once; using it again revokes the family."""
+
+    jti = models.UUIDField(primary_key=True)
+    family = models.UUIDField(db_index=True)
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="refresh_tokens")
+    issued_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.jti} of {self.user_id}"
+
+
+class Environment(models.TextChoices):
+    DEMO = "demo", "Demo"
+    LIVE = "live", "Live"
+
+
+class Profile(models.Model):
+    """A trading account seen from its owner's side: whose it is and what it is called."""
+
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="profiles")
+    account = models.BigIntegerField(unique=True)
+    name = models.CharField(max_length=100, blank=True)
+    environment = models.CharField(max_length=8, choices=Environment, default=Environment.DEMO)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(account__gt=0), name="profile_account_positive"),
+            one_of("profile", "environment", list(Environment.values)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.account} ({self.user.username})"
+
+
+def no_markups() -> dict[str, Any]:
+    return {}
+
+
+class Group(models.Model):
+    """Terms shared by many accounts. Takes effect when the configuration is published."""
+
+    name = models.CharField(max_length=50, unique=True)
+    commission_per_lot = money_column(help_text="Per lot and side, in the account's currency, on every deal.")
+    leverage_max = models.PositiveIntegerField()
+    markup_bid = models.PositiveIntegerField(default=0, help_text="Points taken off the bid.")
+    markup_ask = models.PositiveIntegerField(default=0, help_text="Points added to the ask.")
+    symbol_markups = models.JSONField(
+        default=no_markups, blank=True, help_text='Other points for single symbols: {"EURUSD": {"bid": 1, "ask": 1}}.'
+    )
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(commission_per_lot__gte=0, commission_per_lot__lte=1_000_000),
+                name="group_commission_bounded",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(leverage_max__gte=1, leverage_max__lte=1000), name="group_leverage_bounded"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Account(models.Model):
+    """The engine's row: terms, rights and money of one trading account."""
+
+    id = models.BigIntegerField(primary_key=True)
+    shard = models.IntegerField()
+    group = models.TextField()
+    currency = models.TextField()
+    leverage = models.IntegerField()
+    client_class = models.TextField()
+    rights = models.TextField()
+    balance = money_column()
+    credit = money_column()
+    version = models.BigIntegerField()
+    seq = models.BigIntegerField()
+
+    class Meta:
+        db_table = "account"
+        constraints = [
+            finite("account", "balance", "credit"),
+            models.CheckConstraint(condition=models.Q(leverage__gte=1, leverage__lte=1000), name="account_leverage"),
+            one_of("account", "rights", [right.value for right in Rights]),
+            one_of("account", "client_class", [kind.value for kind in ClientClass]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.currency}"

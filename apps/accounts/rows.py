@@ -1,0 +1,19 @@
+"""From the engine's row to the value that the pure rooms understand."""
+
+from apps.accounts.models import Account
+from trading import accounts
+
+
+def account_value(row: Account) -> accounts.Account:
+    return accounts.Account(
+        id=row.id,
+        group=row.group,
+        currency=row.currency,
+        leverage=row.leverage,
+        client_class=accounts.ClientClass(row.client_class),
+        rights=accounts.Rights(row.rights),
+        balance=row.balance,
+        credit=row.credit,
+        version=row.version,
+        seq=row.seq,
+    )

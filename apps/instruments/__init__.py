@@ -1,0 +1,1 @@
+"""Currencies and symbols, as the back office configures them."""

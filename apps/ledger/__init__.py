@@ -1,0 +1,1 @@
+"""Double-entry rows that the engine wrote, and the door for deposits."""

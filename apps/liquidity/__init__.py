@@ -1,0 +1,1 @@
+"""Liquidity providers: their configuration, and our orders at them."""

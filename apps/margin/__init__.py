@@ -1,0 +1,1 @@
+"""What an account is worth now: equity, margin and level, valued as the engine values them."""

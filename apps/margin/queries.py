@@ -1,0 +1,99 @@
+"""An account valued: the same pure functions as the engine's, over the rows and the newest quotes.
+
+Where a price is missing or too old, equity is not guessed: it is None, and the symbols that lack a price are named.
+"""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+from apps.accounts.models import Account
+from apps.accounts.rows import account_value
+from apps.doors.connections import clock
+from apps.marketdata.queries import newest_quotes
+from apps.orders.models import Order
+from apps.orders.queries import LIVE
+from apps.positions.models import Position
+from apps.positions.rows import position_value
+from trading import accounts
+from trading.configuration import Config
+from trading.margin import Holding, holdings_of, unrealised
+from trading.numbers import ZERO, round_half_up
+from trading.pricing import client_quote, conversion_key, convert, is_fresh
+from trading.quotes import Quote
+
+
+class Worth(NamedTuple):
+    """What an account is worth now, in its currency."""
+
+    account: accounts.Account
+    margin: Decimal
+    equity: Decimal | None
+    unpriced: tuple[str, ...]
+
+    @property
+    def free_margin(self) -> Decimal | None:
+        return None if self.equity is None else self.equity - self.margin
+
+    @property
+    def margin_level(self) -> Decimal | None:
+        """Percent; None without margin."""
+        if self.equity is None or not self.margin:
+            return None
+        return round_half_up(self.equity / self.margin * 100, 2)
+
+
+def worth_of(rows: list[Account], config: Config) -> list[Worth]:
+    """Each account valued at the newest quotes."""
+    numbers = [row.id for row in rows]
+    open_rows = Position.objects.filter(account__in=numbers, volume__gt=0)
+    held = holdings_of(position_value(row) for row in open_rows)
+    live = Order.objects.filter(account__in=numbers, status__in=LIVE).values_list("account", "margin_reserved")
+    reserved: dict[int, Decimal] = {}
+    for account, amount in live:
+        reserved[account] = reserved.get(account, ZERO) + amount
+    quotes = _fresh_quotes(config) if held else {}
+    return [
+        _worth(account_value(row), held.get(row.id, {}), reserved.get(row.id, ZERO), config, quotes) for row in rows
+    ]
+
+
+def _fresh_quotes(config: Config) -> dict[str, Quote]:
+    now_us = clock()()
+    found = newest_quotes(config.instruments)
+    return {symbol: q for symbol, q in found.items() if is_fresh(q, config.instruments[symbol], now_us)}
+
+
+def _worth(
+    account: accounts.Account,
+    held: dict[str, Holding],
+    reserved: Decimal,
+    config: Config,
+    quotes: dict[str, Quote],
+) -> Worth:
+    margin = reserved + sum((holding.margin for holding in held.values()), ZERO)
+    unpriced = tuple(sorted(_unpriced(account.currency, held, config, quotes)))
+    if unpriced:
+        return Worth(account, margin, None, unpriced)
+    floating = sum((_floating(account, symbol, held[symbol], config, quotes) for symbol in held), ZERO)
+    equity = account.balance + account.credit + floating
+    return Worth(account, margin, round_half_up(equity, config.currency_digits[account.currency]), ())
+
+
+def _unpriced(currency: str, held: dict[str, Holding], config: Config, quotes: dict[str, Quote]) -> set[str]:
+    """Every symbol whose price is needed and not there."""
+    needed: set[str] = set(held)
+    for symbol in held:
+        path = config.conversions.get(conversion_key(config.instruments[symbol].quote, currency))
+        needed |= {symbol} if path is None else {step.symbol for step in path}
+    return {symbol for symbol in needed if symbol not in quotes}
+
+
+def _floating(
+    account: accounts.Account, symbol: str, holding: Holding, config: Config, quotes: dict[str, Quote]
+) -> Decimal:
+    instrument = config.instruments[symbol]
+    seen = client_quote(quotes[symbol], config.groups[account.group], instrument)
+    profit = unrealised(holding, seen, instrument.contract_size)
+    converted = convert(profit, instrument.quote, account.currency, config, quotes)
+    assert converted is not None, "a missing price was found above"
+    return converted

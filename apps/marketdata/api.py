@@ -1,0 +1,122 @@
+"""Symbols and quotes over REST."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.access import account_row, accounts_of, caller_of, owned_account
+from apps.accounts.models import Account
+from apps.doors.connections import clock
+from apps.doors.parsing import Fields
+from apps.doors.problems import Problem
+from apps.doors.schema import ACCOUNT_PARAMETER, PROBLEMS, QUOTES, SYMBOL_SHAPE, SYMBOLS, query
+from apps.doors.views import DoorView
+from apps.marketdata.queries import newest_quotes
+from apps.published import current_config
+from trading.configuration import Config, Group
+from trading.instruments import Instrument
+from trading.numbers import plain, point
+from trading.pricing import client_quote, is_fresh
+from trading.quotes import Quote
+from trading.refusals import Refusal
+from trading.views import rfc3339
+
+SYMBOLS_MAX = 200
+
+
+class SymbolsView(DoorView):
+    """Everything that can be traded."""
+
+    permission_classes = (AllowAny,)
+
+    @extend_schema(operation_id="list_symbols", responses={200: SYMBOLS, **PROBLEMS})
+    def get(self, request: Request) -> Response:  # noqa: ARG002
+        instruments = current_config().instruments
+        return Response({"data": [symbol_shape(instruments[symbol]) for symbol in sorted(instruments)]})
+
+
+class SymbolView(DoorView):
+    """One symbol's terms."""
+
+    permission_classes = (AllowAny,)
+
+    @extend_schema(operation_id="get_symbol", responses={200: SYMBOL_SHAPE, **PROBLEMS})
+    def get(self, request: Request, symbol: str) -> Response:  # noqa: ARG002
+        instrument = current_config().instruments.get(symbol)
+        if instrument is None:
+            raise Problem(Refusal.UNKNOWN_SYMBOL)
+        return Response(symbol_shape(instrument))
+
+
+class QuotesView(DoorView):
+    """The newest prices as the caller's group sees and is filled at."""
+
+    @extend_schema(
+        operation_id="list_quotes",
+        parameters=[
+            query("symbols", "separated by commas; all without it"),
+            ACCOUNT_PARAMETER,
+        ],
+        responses={200: QUOTES, **PROBLEMS},
+    )
+    def get(self, request: Request) -> Response:
+        config = current_config()
+        fields = Fields(request.query_params, known=("symbols", "account"))
+        wanted = fields.text("symbols", length_max=4000, default=",".join(sorted(config.instruments))).split(",")
+        if len(wanted) > SYMBOLS_MAX:
+            fields.error("symbols", f"At most {SYMBOLS_MAX}.")
+        group = _group(request, fields, config)
+        fields.done()
+        if any(symbol not in config.instruments for symbol in wanted):
+            raise Problem(Refusal.UNKNOWN_SYMBOL)
+        quotes = newest_quotes(wanted)
+        now_us = clock()()
+        shown = [quote_shape(config.instruments[symbol], quotes.get(symbol), group, now_us) for symbol in wanted]
+        if len(shown) == 1 and shown[0]["error"]:
+            raise Problem(Refusal.NO_QUOTES, retry_after_ms=1000)
+        return Response({"data": shown})
+
+
+def _group(request: Request, fields: Fields, config: Config) -> Group:
+    """The group of the named account, else of the caller's first one. Without an account there is nothing to deal on."""
+    user = caller_of(request)
+    if fields.has("account"):
+        account = fields.whole("account")
+        fields.done()
+        return config.groups[account_row(owned_account(user, account).account).group]
+    row = Account.objects.filter(id__in=accounts_of(user)).order_by("id").first()
+    if row is None:
+        raise Problem(Refusal.UNKNOWN_ACCOUNT)
+    return config.groups[row.group]
+
+
+def symbol_shape(instrument: Instrument) -> dict[str, Any]:
+    return {
+        "symbol": instrument.symbol,
+        "description": instrument.description,
+        "asset_class": instrument.asset_class.value,
+        "base": instrument.base,
+        "quote": instrument.quote,
+        "digits": instrument.digits,
+        "point": plain(point(instrument.digits)),
+        "contract_size": plain(instrument.contract_size),
+        "volume_min": plain(instrument.volume_min),
+        "volume_max": plain(instrument.volume_max),
+        "volume_step": plain(instrument.volume_step),
+        "trade_mode": instrument.trade_mode.value,
+    }
+
+
+def quote_shape(instrument: Instrument, quote: Quote | None, group: Group, now_us: int) -> dict[str, Any]:
+    """Bid and ask with the group's markup, or `error: no_quotes`: a stale price is not shown as if it could be dealt on."""
+    nothing = {"symbol": instrument.symbol, "bid": None, "ask": None, "at": None, "age_ms": None}
+    if quote is None:
+        return {**nothing, "error": Refusal.NO_QUOTES.value}
+    aged = {"at": rfc3339(quote.at_us), "age_ms": max(0, now_us - quote.at_us) // 1000}
+    if not is_fresh(quote, instrument, now_us):
+        return {**nothing, **aged, "error": Refusal.NO_QUOTES.value}
+    seen = client_quote(quote, group, instrument)
+    return {"symbol": instrument.symbol, "bid": plain(seen.bid), "ask": plain(seen.ask), **aged, "error": None}

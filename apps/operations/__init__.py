@@ -1,0 +1,1 @@
+"""The engine's own records, and publishing the configuration."""

@@ -1,0 +1,139 @@
+"""The engine's own records, and the published configuration.
+
+The database's keys of batches, keys and the outbox are composite; the models name one column because the admin cannot show
+composite keys, and nothing here is looked up by model key.
+"""
+
+from django.db import models
+
+from apps.tables import JsonColumn
+
+
+class Shard(models.Model):
+    """Who may write: a new owner raises the epoch, and a batch of an older epoch finds no row to update."""
+
+    shard = models.IntegerField(primary_key=True)
+    epoch = models.BigIntegerField(db_default=0)
+    seq = models.BigIntegerField(db_default=0)
+    halted = models.TextField(blank=True, db_default="")
+
+    class Meta:
+        db_table = "shard"
+
+    def __str__(self) -> str:
+        return str(self.shard)
+
+
+class Batch(models.Model):
+    """One group commit. Key: shard and seq."""
+
+    shard = models.IntegerField()
+    seq = models.BigIntegerField(primary_key=True)
+    epoch = models.BigIntegerField()
+    stream_incarnation = models.TextField(blank=True)
+    stream_id = models.TextField(blank=True)
+    inbox_cursors = models.JSONField()
+    config_version = models.IntegerField()
+    counters = models.JSONField()
+    outbox_seq = models.BigIntegerField()
+    commands = models.IntegerField()
+    inputs = models.BinaryField()
+    state_hash = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "engine_batch"
+        verbose_name_plural = "batches"
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.seq}"
+
+
+class CommandKey(models.Model):
+    """An idempotency key that was used up. Key: account and key."""
+
+    account = models.BigIntegerField()
+    key = models.TextField(primary_key=True)
+    body_hash = models.TextField()
+    kind = models.TextField()
+    reference = models.BigIntegerField()
+    refusal = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "engine_key"
+
+    def __str__(self) -> str:
+        return f"{self.account}/{self.key}"
+
+
+class Outbox(models.Model):
+    """One event that somebody outside is told. Key: shard and shard_seq; per account numbered without gaps."""
+
+    shard = models.IntegerField()
+    shard_seq = models.BigIntegerField(primary_key=True)
+    account = models.BigIntegerField()
+    account_seq = models.BigIntegerField()
+    kind = models.TextField()
+    payload = JsonColumn()
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "outbox"
+        verbose_name_plural = "outbox"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "account_seq"], condition=~models.Q(account=0), name="outbox_account_seq"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.shard_seq}"
+
+
+class ParkedCommand(models.Model):
+    """A command that made the engine raise twice, alone. A person must look."""
+
+    command_id = models.TextField(primary_key=True)
+    account = models.BigIntegerField()
+    command = JsonColumn()
+    error = models.TextField()
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "parked_command"
+
+    def __str__(self) -> str:
+        return self.command_id
+
+
+class ConfigVersion(models.Model):
+    """One published configuration: immutable, named by every decision made under it."""
+
+    version = models.IntegerField(primary_key=True)
+    document = JsonColumn()
+    published_at = models.DateTimeField()
+    published_by = models.TextField()
+
+    class Meta:
+        db_table = "config_version"
+
+    def __str__(self) -> str:
+        return f"version {self.version}"
+
+
+class AuditEntry(models.Model):
+    """What a member of staff did through the API. Kept for ever."""
+
+    at = models.DateTimeField(auto_now_add=True)
+    actor = models.CharField(max_length=200)
+    action = models.CharField(max_length=100)
+    request_id = models.CharField(max_length=64)
+    address = models.CharField(max_length=64, blank=True)
+    detail = models.JSONField()
+
+    class Meta:
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.action}"

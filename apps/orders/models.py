@@ -1,0 +1,108 @@
+"""Orders and deals: the engine's rows, read here and never written."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import BrinIndex
+from django.db import models
+
+from apps.tables import between_volumes, cost_column, finite, money_column, one_of, price_column, volume_column
+from trading.orders import Book, DealEntry, OrderStatus, OrderType, Side
+
+
+class Order(models.Model):
+    """A client's order."""
+
+    id = models.BigIntegerField(primary_key=True)
+    uuid = models.UUIDField()
+    account = models.BigIntegerField()
+    client_order_id = models.TextField()
+    symbol = models.TextField()
+    side = models.TextField()
+    type = models.TextField()
+    volume = volume_column()
+    status = models.TextField()
+    filled_volume = volume_column()
+    filled_cost = cost_column()
+    position_id = models.BigIntegerField()
+    closes = models.BooleanField()
+    refusal = models.TextField(blank=True)
+    detail = models.TextField(blank=True)
+    comment = models.TextField(blank=True)
+    book = models.TextField(null=True, blank=True)  # noqa: DJ001 - an order refused before routing has no book
+    volume_a = volume_column()
+    filled_a = volume_column()
+    margin_reserved = money_column()
+    attempts = ArrayField(models.TextField(), blank=True)
+    created_at = models.DateTimeField()
+    updated_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "trade_order"
+        constraints = [
+            models.UniqueConstraint(fields=["account", "client_order_id"], name="trade_order_client_order_id"),
+            between_volumes("trade_order", "volume", "filled_volume", "volume_a", "filled_a"),
+            finite("trade_order", "filled_cost", "margin_reserved"),
+            one_of("trade_order", "side", [side.value for side in Side]),
+            one_of("trade_order", "type", [kind.value for kind in OrderType]),
+            one_of("trade_order", "status", [status.value for status in OrderStatus]),
+            models.CheckConstraint(
+                condition=models.Q(book__isnull=True) | models.Q(book__in=["", *(book.value for book in Book)]),
+                name="trade_order_book",
+            ),
+        ]
+        indexes = [
+            # A client's history by ticket; the order that a request made (UUIDv7, so the index grows at its end only);
+            # and what is in flight, for recovery and for `status=open`.
+            models.Index(fields=["account", "id"], name="trade_order_account"),
+            models.Index(fields=["uuid"], name="trade_order_uuid"),
+            models.Index(
+                fields=["id"],
+                name="trade_order_live",
+                condition=models.Q(status__in=["pending_new", "partially_filled"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.side} {self.volume} {self.symbol}"
+
+
+class Deal(models.Model):
+    """One execution. Append-only: a trigger refuses UPDATE and DELETE."""
+
+    id = models.BigIntegerField(primary_key=True)
+    order_id = models.BigIntegerField()
+    position_id = models.BigIntegerField()
+    account = models.BigIntegerField()
+    symbol = models.TextField()
+    side = models.TextField()
+    entry = models.TextField()
+    volume = volume_column()
+    price = price_column()
+    profit = money_column()
+    commission = money_column()
+    book = models.TextField()
+    lp = models.TextField(blank=True)
+    exec_id = models.TextField(blank=True)
+    lp_price = price_column(null=True, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "deal"
+        constraints = [
+            between_volumes("deal", "volume"),
+            models.CheckConstraint(
+                condition=models.Q(price__gt=0, price__lte=10**12)
+                & (models.Q(lp_price__isnull=True) | models.Q(lp_price__gte=0, lp_price__lte=10**12)),
+                name="deal_prices",
+            ),
+            finite("deal", "profit", "commission"),
+            one_of("deal", "side", [side.value for side in Side]),
+            one_of("deal", "entry", [entry.value for entry in DealEntry]),
+            one_of("deal", "book", [Book.A.value, Book.B.value]),
+        ]
+        indexes = [
+            models.Index(fields=["account", "id"], name="deal_account"),
+            BrinIndex(fields=["order_id"], name="deal_order", autosummarize=True),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.side} {self.volume} {self.symbol}"

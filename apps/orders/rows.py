@@ -1,0 +1,54 @@
+"""From the engine's rows to the values that the pure rooms understand."""
+
+from apps.orders.models import Deal, Order
+from apps.times import micros
+from trading import orders
+
+
+def order_value(row: Order) -> orders.Order:
+    return orders.Order(
+        id=row.id,
+        uuid=str(row.uuid),
+        account=row.account,
+        client_order_id=row.client_order_id,
+        symbol=row.symbol,
+        side=orders.Side(row.side),
+        type=orders.OrderType(row.type),
+        volume=row.volume,
+        status=orders.OrderStatus(row.status),
+        created_us=micros(row.created_at),
+        updated_us=micros(row.updated_at),
+        filled_volume=row.filled_volume,
+        filled_cost=row.filled_cost,
+        position_id=row.position_id,
+        closes=row.closes,
+        refusal=row.refusal,
+        detail=row.detail,
+        comment=row.comment,
+        book=orders.Book(row.book) if row.book else None,
+        volume_a=row.volume_a,
+        filled_a=row.filled_a,
+        margin_reserved=row.margin_reserved,
+        attempts=tuple(row.attempts),
+    )
+
+
+def deal_value(row: Deal) -> orders.Deal:
+    return orders.Deal(
+        id=row.id,
+        order_id=row.order_id,
+        position_id=row.position_id,
+        account=row.account,
+        symbol=row.symbol,
+        side=orders.Side(row.side),
+        entry=orders.DealEntry(row.entry),
+        volume=row.volume,
+        price=row.price,
+        profit=row.profit,
+        commission=row.commission,
+        at_us=micros(row.at),
+        book=orders.Book(row.book),
+        lp=row.lp,
+        exec_id=row.exec_id,
+        lp_price=row.lp_price,
+    )

@@ -1,0 +1,1 @@
+"""Open and closed positions, and the door that closes them."""

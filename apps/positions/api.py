@@ -1,0 +1,128 @@
+"""Positions over REST: list, read, close."""
+
+from decimal import Decimal
+
+from django.http import HttpResponseBase
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.access import accounts_of, caller_of, chosen_accounts
+from apps.doors.idempotency import command_key, key_of, once
+from apps.doors.limits import take
+from apps.doors.paging import PAGE_FIELDS, page_of, paged
+from apps.doors.parsing import CLIENT_ORDER_ID, SYMBOL, WHOLE, Fields
+from apps.doors.problems import Problem
+from apps.doors.schema import (
+    CLOSE_REQUEST,
+    IDEMPOTENCY_KEY,
+    ORDER,
+    PAGE_PARAMETERS,
+    POSITION,
+    POSITION_PAGE,
+    PREFER,
+    PROBLEMS,
+    query,
+)
+from apps.doors.views import DoorView, wait_s
+from apps.orders.api import money_digits, placed_response, volume_field
+from apps.orders.services import close_position
+from apps.positions.models import Position
+from apps.positions.rows import position_value
+from apps.published import current_config
+from apps.shapes import position_shape
+from trading.refusals import Refusal
+
+
+class PositionsView(DoorView):
+    """Positions, newest first; the open ones unless asked otherwise."""
+
+    bucket = "history"
+
+    @extend_schema(
+        operation_id="list_positions",
+        parameters=[
+            *PAGE_PARAMETERS,
+            query("status", "open (default) or closed", enum=["open", "closed"]),
+            query("symbol", "one symbol"),
+        ],
+        responses={200: POSITION_PAGE, **PROBLEMS},
+    )
+    def get(self, request: Request) -> Response:
+        fields = Fields(request.query_params, known=("account", "status", "symbol", *PAGE_FIELDS))
+        page = page_of(fields)
+        accounts = chosen_accounts(request, fields)
+        wants_open = fields.choice("status", ("open", "closed"), default="open") == "open"
+        rows = Position.objects.filter(account__in=accounts)
+        rows = rows.filter(volume__gt=0) if wants_open else rows.filter(volume=0)
+        if fields.has("symbol"):
+            rows = rows.filter(symbol=fields.text("symbol", pattern=SYMBOL, length_max=20))
+        fields.done()
+        config = current_config()
+        digits = money_digits(accounts, config)
+        return paged(
+            request,
+            rows,
+            page,
+            number="id",
+            show=lambda row: position_shape(position_value(row), config, digits[row.account]),
+        )
+
+
+class PositionView(DoorView):
+    """One position."""
+
+    @extend_schema(operation_id="get_position", responses={200: POSITION, **PROBLEMS})
+    def get(self, request: Request, position: str) -> Response:
+        row = _owned(request, position)
+        config = current_config()
+        digits = money_digits([row.account], config)
+        return Response(position_shape(position_value(row), config, digits[row.account]))
+
+
+class ClosePositionView(DoorView):
+    """Close a position, or `volume` lots of it. Answers with the closing order."""
+
+    bucket = None
+
+    @extend_schema(
+        operation_id="close_position",
+        request=CLOSE_REQUEST,
+        parameters=[PREFER, IDEMPOTENCY_KEY],
+        responses={200: ORDER, 201: ORDER, 202: ORDER, **PROBLEMS},
+    )
+    def post(self, request: Request, position: str) -> HttpResponseBase:
+        key = key_of(request, required=False)
+        return once(request, lambda: _close(request, position, key))
+
+
+def _close(request: Request, position: str, idempotency_key: str) -> Response:
+    row = _owned(request, position)
+    take(request, "closes", f"account:{row.account}")
+    fields = Fields(request.data, known=("volume", "client_order_id", "comment"))
+    volume: Decimal | None = volume_field(fields, "volume") if fields.has("volume") else None
+    key = fields.text("client_order_id", pattern=CLIENT_ORDER_ID, length_max=48, default="")
+    comment = fields.text("comment", default="")
+    fields.done()
+    if idempotency_key and not key:
+        key = command_key(request, idempotency_key)
+    placed = close_position(
+        account=row.account,
+        position_id=row.id,
+        volume=volume,
+        comment=comment,
+        key=key,
+        actor=f"user:{request.user.pk}",
+        wait_s=wait_s(request),
+    )
+    return placed_response(request, placed)
+
+
+def _owned(request: Request, position: str) -> Position:
+    """The caller's position of that number. Others' are answered like those that do not exist."""
+    row = None
+    if WHOLE.fullmatch(position):
+        row = Position.objects.filter(id=int(position), account__in=accounts_of(caller_of(request))).first()
+    if row is None:
+        raise Problem(Refusal.NOT_FOUND)
+    return row

@@ -1,0 +1,26 @@
+"""From the engine's row to the value that the pure rooms understand."""
+
+from apps.positions.models import Position
+from apps.times import micros
+from trading import positions
+from trading.orders import Side
+
+
+def position_value(row: Position) -> positions.Position:
+    return positions.Position(
+        id=row.id,
+        account=row.account,
+        symbol=row.symbol,
+        side=Side(row.side),
+        opened_us=micros(row.opened_at),
+        updated_us=micros(row.updated_at),
+        volume_opened=row.volume_opened,
+        volume=row.volume,
+        cost=row.cost,
+        margin=row.margin,
+        lp=row.lp,
+        volume_a_opened=row.volume_a_opened,
+        volume_a=row.volume_a,
+        cost_a=row.cost_a,
+        locked=row.locked,
+    )

@@ -1,0 +1,1 @@
+"""The routing rules as configured, and the decisions that came of them."""
