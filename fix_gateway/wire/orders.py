@@ -1,0 +1,165 @@
+"""Orders out and everything about them in: NewOrderSingle(35=D), OrderStatusRequest(35=H), ExecutionReport(35=8),
+OrderCancelReject(35=9), BusinessMessageReject(35=j) and the session's Reject(35=3).
+
+The kind comes from ExecType(150) alone. A report whose numbers or names cannot be trusted keeps its place but becomes
+OTHER: a dealer reads it, nothing is booked from it.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+
+from fix_gateway.wire.message import Message, Outgoing, clean, number, plain_quantity
+from trading.liquidity import ExecutionReport, ReportKind
+from trading.numbers import ZERO
+from trading.orders import Side
+
+IDENTIFIER_MAX = 120
+MARKET = "1"
+IMMEDIATE_OR_CANCEL = "3"
+UNKNOWN_ORDER = "5"
+REJECTED = "8"
+
+SIDES = {Side.BUY: "1", Side.SELL: "2"}
+"""Side(54)."""
+SIDES_IN = {text: side for side, text in SIDES.items()}
+
+KINDS = {
+    "0": ReportKind.ACKNOWLEDGED,
+    "A": ReportKind.ACKNOWLEDGED,
+    "F": ReportKind.FILL,
+    "4": ReportKind.CANCELED,
+    "C": ReportKind.CANCELED,
+    "8": ReportKind.REJECTED,
+    "I": ReportKind.STATUS,
+}
+"""ExecType(150) by what it means to us; any other is OTHER: corrections and busts (G, H), restatements, pending states."""
+
+NUMBERS = {32: "LastQty", 31: "LastPx", 14: "CumQty", 151: "LeavesQty"}
+
+
+def new_order_single(
+    *, cl_ord_id: str, lp_symbol: str, side: Side, quantity: Decimal, at: datetime, account: str = ""
+) -> Outgoing:
+    """NewOrderSingle(35=D): immediate-or-cancel at market, `quantity` in units of base."""
+    owner = ((1, account),) if account else ()
+    return Outgoing(
+        msg_type="D",
+        fields=(
+            (11, cl_ord_id),
+            *owner,
+            (55, lp_symbol),
+            (54, SIDES[side]),
+            (60, utc_timestamp(at)),
+            (38, plain_quantity(quantity)),
+            (40, MARKET),
+            (59, IMMEDIATE_OR_CANCEL),
+        ),
+    )
+
+
+def order_status_request(*, cl_ord_id: str, lp_symbol: str, side: Side, lp_order_id: str = "") -> Outgoing:
+    """OrderStatusRequest(35=H)."""
+    known = ((37, lp_order_id),) if lp_order_id else ()
+    return Outgoing(msg_type="H", fields=((11, cl_ord_id), *known, (55, lp_symbol), (54, SIDES[side])))
+
+
+def utc_timestamp(at: datetime) -> str:
+    """UTCTimestamp with milliseconds."""
+    return at.strftime("%Y%m%d-%H:%M:%S.") + f"{at.microsecond // 1000:03d}"
+
+
+def execution_report(message: Message, *, lp: str, received_us: int) -> ExecutionReport:
+    """What an ExecutionReport(35=8) says. Never fails."""
+    numbers = {tag: number(message.get(tag) or "0") for tag in NUMBERS}
+    kind = KINDS.get(message.get(150), ReportKind.OTHER)
+    faults = _faults(message, kind, numbers)
+    text = clean(message.get(58))
+    return ExecutionReport(
+        lp=lp,
+        kind=ReportKind.OTHER if faults else kind,
+        cl_ord_id=_name(message, 11),
+        exec_id=_name(message, 17),
+        trade_date=trade_date(message),
+        lp_order_id=_name(message, 37),
+        side=SIDES_IN.get(message.get(54)),
+        lp_symbol=_name(message, 55),
+        last_qty=numbers[32] or ZERO,
+        last_px=numbers[31] or ZERO,
+        cum_qty=numbers[14] or ZERO,
+        leaves_qty=numbers[151] or ZERO,
+        ord_status=clean(message.get(39), 8),
+        ord_rej_reason=clean(message.get(103), 8),
+        text="; ".join([*faults, text] if text else faults),
+        received_us=received_us,
+    )
+
+
+def _faults(message: Message, kind: ReportKind, numbers: dict[int, Decimal | None]) -> list[str]:
+    """What makes the report unfit for booking, in words."""
+    faults = [f"{name}({tag}) is unreadable" for tag, name in NUMBERS.items() if numbers[tag] is None]
+    faults += [
+        f"{NUMBERS[tag]}({tag}) is negative" for tag, value in numbers.items() if value is not None and value < 0
+    ]
+    faults += [f"tag {tag} is not a usable name" for tag in (11, 17, 37, 55) if _name(message, tag) != message.get(tag)]
+    if kind is ReportKind.FILL:
+        faults += _fill_faults(message, numbers)
+    return faults
+
+
+def _fill_faults(message: Message, numbers: dict[int, Decimal | None]) -> list[str]:
+    needed = {"LastQty(32)": numbers[32], "LastPx(31)": numbers[31], "ExecID(17)": message.get(17)}
+    missing = [f"a fill without {name}" for name, value in needed.items() if not value]
+    return missing if trade_date(message) else [*missing, "a fill without a date"]
+
+
+def _name(message: Message, tag: int) -> str:
+    return clean(message.get(tag), IDENTIFIER_MAX)
+
+
+def trade_date(message: Message) -> str:
+    """TradeDate(75), else the day of TransactTime(60), else of SendingTime(52); empty when none can be read."""
+    candidates = (message.get(tag)[:8] for tag in (75, 60, 52))
+    return next((day for day in candidates if len(day) == 8 and day.isascii() and day.isdigit()), "")
+
+
+def is_unknown_order(message: Message) -> bool:
+    """True when the provider says that it has no such order: OrdStatus(39)=8 with OrdRejReason(103)=5."""
+    return message.msg_type == "8" and message.get(39) == REJECTED and message.get(103) == UNKNOWN_ORDER
+
+
+def refusal_report(message: Message, *, lp: str, cl_ord_id: str, received_us: int) -> ExecutionReport:
+    """A Reject(35=3) or BusinessMessageReject(35=j). `cl_ord_id` is our order that RefSeqNum(45) was, if it was one.
+
+    The refusal of a NewOrderSingle is as good as a rejection: what was refused as a message never became an order.
+    """
+    named = cl_ord_id or (_name_of_refused(message))
+    is_order = bool(named) and message.get(372) in ("D", "")
+    return ExecutionReport(
+        lp=lp,
+        kind=ReportKind.REJECTED if is_order else ReportKind.OTHER,
+        cl_ord_id=named,
+        trade_date=trade_date(message),
+        ord_rej_reason=clean(message.get(380) or message.get(373), 8),
+        text=clean(message.get(58)) or f"35={clean(message.msg_type, 4)} without a text",
+        received_us=received_us,
+    )
+
+
+def _name_of_refused(message: Message) -> str:
+    """BusinessRejectRefID(379) of a refused order is its ClOrdID."""
+    return clean(message.get(379), IDENTIFIER_MAX) if message.msg_type == "j" and message.get(372) == "D" else ""
+
+
+def other_report(message: Message, *, lp: str, received_us: int) -> ExecutionReport:
+    """Any other message, such as OrderCancelReject(35=9), kept for the dealer."""
+    text = clean(message.get(58))
+    return ExecutionReport(
+        lp=lp,
+        kind=ReportKind.OTHER,
+        cl_ord_id=_name(message, 11),
+        trade_date=trade_date(message),
+        lp_order_id=_name(message, 37),
+        ord_status=clean(message.get(39), 8),
+        text=f"35={clean(message.msg_type, 4)}" + (f": {text}" if text else ""),
+        received_us=received_us,
+    )

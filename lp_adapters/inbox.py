@@ -1,0 +1,380 @@
+"""One provider's rows in PostgreSQL: legs on their way out, and the inbox of everything the provider said.
+
+One connection holds the provider's advisory lock and does all the writing, so whoever writes is the one writer, and the
+inbox's sequence has no gaps. Every method returns only when its work is committed, and waits through outages for it.
+An error in COMMIT is a third outcome: the rows themselves are looked up before anything is done again.
+
+Legs are also rows that the engine updates, many at a time. We never wait for more than one of them while holding another
+(SKIP LOCKED), so the two can never lock each other out.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import psycopg
+from msgspec import Struct
+from psycopg.pq import TransactionStatus
+
+from bus.clock import Clock
+from bus.codec import encode
+from trading.liquidity import ExecutionReport, LegStatus
+from trading.orders import Side
+
+logger = logging.getLogger("tribook.lp")
+
+T = TypeVar("T")
+
+LOCK_CLASS = 0x4C50
+"""First half of the advisory lock's key; the second is the provider's name, hashed by PostgreSQL."""
+TAKEN_AT_ONCE_MAX = 100
+IN_DOUBT_MAX = 1_000
+BACK_OFF_MAX_S = 1.0
+LOCK_BACK_WITHIN_S = 15.0
+OPTIONS = "-c statement_timeout=15000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LEG = "id, cl_ord_id, lp_symbol, side, quantity, position_id, expires_at, lp_order_id, dispatch_state, dispatched_at"
+
+
+class LockLost(Exception):
+    """Another process writes for this provider now: this one must end."""
+
+
+class Leg(Struct, frozen=True, kw_only=True):
+    """What the dispatcher needs of one lp_order row."""
+
+    id: int
+    cl_ord_id: str
+    lp_symbol: str
+    side: Side
+    quantity: Decimal
+    """Units of base."""
+    closes: bool
+    """It closes a position, which no other provider could do."""
+    expires_us: int
+    lp_order_id: str
+    dispatch_state: str
+    dispatched_us: int
+    """Business time; 0 when it was never taken."""
+
+
+class InboxRow(Struct, frozen=True, kw_only=True):
+    """One report, and the raw message that it was read from (empty for our own)."""
+
+    report: ExecutionReport
+    raw: str = ""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What to do with new legs. Those in neither list stay new."""
+
+    send: tuple[Leg, ...] = ()
+    give_up: tuple[tuple[Leg, ExecutionReport], ...] = ()
+
+
+class Inbox:
+    """The one writer of one provider's rows. Safe to call from several threads; calls take turns."""
+
+    def __init__(self, database_url: str, lp: str, clock: Clock) -> None:
+        self._url = database_url
+        self._lp = lp
+        self._clock = clock
+        self._turn = threading.Lock()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._next_seq = 0
+
+    def acquire(self, waiting: Callable[[], None] = lambda: None) -> None:
+        """Become the provider's one writer; waits as long as another is, calling `waiting` about every second."""
+        is_told = False
+        while True:
+            try:
+                if self._connect():
+                    return
+                if not is_told:
+                    logger.info("waiting_for_another_process lp=%s", self._lp)
+                    is_told = True
+            except psycopg.OperationalError as error:
+                logger.warning("database_away lp=%s error=%s", self._lp, str(error).strip())
+            waiting()
+            time.sleep(1.0)
+
+    # ------------------------------------------------------------------------------------------------- what is said
+
+    def append(self, rows: Sequence[InboxRow]) -> None:
+        """Commit `rows` as the next ones of the inbox, in their order."""
+        with self._turn:
+            self._durably(lambda c: self._insert(c, rows), landed=lambda c: len(rows) if self._holds(c, rows) else None)
+            self._next_seq += len(rows)
+
+    def resolve_unknown(self, row: InboxRow, not_sent: ExecutionReport) -> bool:
+        """The provider does not know the order of `row`. True: it was never sent, and `not_sent` says so in the inbox.
+
+        An order that we know to have sent is a contradiction: `row` itself goes into the inbox, for a dealer.
+        """
+        given_up = InboxRow(report=not_sent, raw=row.raw)
+
+        def work(connection: psycopg.Connection[Any]) -> bool:
+            was_never_sent = self._move(connection, row.report.cl_ord_id)
+            self._insert(connection, [given_up if was_never_sent else row])
+            return was_never_sent
+
+        def landed(connection: psycopg.Connection[Any]) -> bool | None:
+            if self._holds(connection, [given_up]):
+                return True
+            return False if self._holds(connection, [row]) else None
+
+        with self._turn:
+            was_never_sent = self._durably(work, landed=landed)
+            self._next_seq += 1
+            return was_never_sent
+
+    # ------------------------------------------------------------------------------------------------- what is sent
+
+    def take(self, plan: Callable[[Sequence[Leg]], Plan]) -> tuple[Leg, ...]:
+        """Hand the new legs to `plan`; commit those to send as DISPATCHING and return them, and those given up as NOT_SENT."""
+        latest = Plan()
+
+        def work(connection: psycopg.Connection[Any]) -> Plan:
+            nonlocal latest
+            latest = Plan()
+            new = self._legs(
+                connection, "dispatch_state = 'new' AND status = 'working'", TAKEN_AT_ONCE_MAX, "FOR UPDATE SKIP LOCKED"
+            )
+            latest = plan(new) if new else latest
+            self._mark(connection, "dispatching", [leg.id for leg in latest.send])
+            self._mark(connection, "not_sent", [leg.id for leg, _ in latest.give_up])
+            self._insert(connection, [InboxRow(report=report) for _, report in latest.give_up])
+            return latest
+
+        def landed(connection: psycopg.Connection[Any]) -> Plan | None:
+            """Only we move a leg away from 'new': one that has moved tells that all of them have."""
+            ids = [leg.id for leg in (*latest.send, *(leg for leg, _ in latest.give_up))]
+            moved = connection.execute("SELECT 1 FROM lp_order WHERE id = ANY(%s) AND dispatch_state <> 'new'", (ids,))
+            return latest if moved.fetchone() else None
+
+        with self._turn:
+            planned = self._durably(work, landed=landed)
+            self._next_seq += len(planned.give_up)
+            return planned.send
+
+    def give_up(self, leg: Leg, report: ExecutionReport) -> None:
+        """A leg that was taken and then never left: commit it as NOT_SENT, with its row in the inbox."""
+        row = InboxRow(report=report)
+
+        def work(connection: psycopg.Connection[Any]) -> int:
+            if not self._move(connection, leg.cl_ord_id):
+                return 0
+            self._insert(connection, [row])
+            return 1
+
+        with self._turn:
+            self._next_seq += self._durably(work, landed=lambda c: 1 if self._holds(c, [row]) else None)
+
+    def mark_sent(self, ids: Sequence[int]) -> set[int]:
+        """Commit DISPATCHING legs as SENT. Returns those to try again, because the engine is just writing them."""
+
+        def work(connection: psycopg.Connection[Any]) -> set[int]:
+            busy_or_done = connection.execute(
+                "UPDATE lp_order SET dispatch_state = 'sent' WHERE id IN (SELECT id FROM lp_order WHERE id = ANY(%s) "
+                "AND dispatch_state = 'dispatching' ORDER BY id FOR UPDATE SKIP LOCKED)",
+                (list(ids),),
+            )
+            if busy_or_done.rowcount == len(ids):
+                return set()
+            left = connection.execute(
+                "SELECT id FROM lp_order WHERE id = ANY(%s) AND dispatch_state = 'dispatching'", (list(ids),)
+            )
+            return {number for (number,) in left}
+
+        with self._turn:
+            return self._durably(work, landed=lambda _: None) if ids else set()
+
+    def in_doubt(self) -> list[Leg]:
+        """Legs that the provider may hold and that have not ended."""
+        where = "dispatch_state IN ('dispatching', 'sent') AND status = ANY(%s)"
+        live = [status.value for status in LegStatus if not status.is_terminal]
+        with self._turn:
+            return self._durably(lambda c: self._legs(c, where, IN_DOUBT_MAX, "", (live,)), landed=lambda _: None)
+
+    # ---------------------------------------------------------------------------------------------------- statements
+
+    def _legs(
+        self,
+        connection: psycopg.Connection[Any],
+        where: str,
+        limit: int,
+        locking: str,
+        parameters: tuple[object, ...] = (),
+    ) -> list[Leg]:
+        query = f"SELECT {_LEG} FROM lp_order WHERE lp = %s AND {where} ORDER BY id LIMIT {limit} {locking}"  # noqa: S608
+        return [_leg(row) for row in connection.execute(query.encode(), (self._lp, *parameters))]
+
+    def _mark(self, connection: psycopg.Connection[Any], state: str, ids: list[int]) -> None:
+        if ids:
+            connection.execute(
+                "UPDATE lp_order SET dispatch_state = %s, dispatched_at = %s WHERE id = ANY(%s)",
+                (state, _moment(self._clock()), ids),
+            )
+
+    def _move(self, connection: psycopg.Connection[Any], cl_ord_id: str) -> bool:
+        """From DISPATCHING to NOT_SENT; False when the leg was not DISPATCHING."""
+        moved = connection.execute(
+            "UPDATE lp_order SET dispatch_state = 'not_sent' "
+            "WHERE lp = %s AND cl_ord_id = %s AND dispatch_state = 'dispatching'",
+            (self._lp, cl_ord_id),
+        )
+        return moved.rowcount == 1
+
+    def _insert(self, connection: psycopg.Connection[Any], rows: Sequence[InboxRow]) -> int:
+        for seq, row in enumerate(rows, start=self._next_seq):
+            connection.execute(
+                "INSERT INTO lp_inbox (lp, seq, kind, cl_ord_id, exec_id, trade_date, report, raw, received_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s::json, %s, %s)",
+                self._line(seq, row),
+            )
+        return len(rows)
+
+    def _line(self, seq: int, row: InboxRow) -> tuple[object, ...]:
+        report = row.report
+        return (
+            self._lp,
+            seq,
+            report.kind.value,
+            report.cl_ord_id,
+            report.exec_id,
+            report.trade_date,
+            encode(report).decode(),
+            row.raw,
+            _moment(report.received_us),
+        )
+
+    def _holds(self, connection: psycopg.Connection[Any], rows: Sequence[InboxRow]) -> bool:
+        """True when exactly these rows already stand where the next ones belong."""
+        found = connection.execute(
+            "SELECT report::text, raw FROM lp_inbox WHERE lp = %s AND seq >= %s ORDER BY seq LIMIT %s",
+            (self._lp, self._next_seq, len(rows)),
+        ).fetchall()
+        return [tuple(line) for line in found] == [(encode(row.report).decode(), row.raw) for row in rows]
+
+    def _seq_after(self, connection: psycopg.Connection[Any]) -> int:
+        """The inbox never forgets its last row, so the next sequence is always one above it."""
+        found = connection.execute(
+            "SELECT coalesce(max(seq), 0) + 1 FROM lp_inbox WHERE lp = %s", (self._lp,)
+        ).fetchone()
+        assert found is not None
+        return int(found[0])
+
+    # -------------------------------------------------------------------------------------------------- transactions
+
+    def _durably(
+        self,
+        work: Callable[[psycopg.Connection[Any]], T],
+        *,
+        landed: Callable[[psycopg.Connection[Any]], T | None],
+    ) -> T:
+        """Do `work` in a transaction until it is committed. After an unknown outcome `landed` says what it had led to,
+        or None if it must be done (again)."""
+        wait_s = 0.05
+        while True:
+            try:
+                return _transaction(self._open_connection(), work)
+            except psycopg.OperationalError as error:
+                logger.warning("database_away lp=%s error=%s", self._lp, str(error).strip())
+            time.sleep(wait_s)
+            wait_s = min(wait_s * 2, BACK_OFF_MAX_S)
+            done = self._look_up(landed)
+            if done is not None:
+                return done
+
+    def _look_up(self, landed: Callable[[psycopg.Connection[Any]], T | None]) -> T | None:
+        while True:
+            try:
+                connection = self._recovered()
+                done = landed(connection)
+                if done is None:
+                    self._next_seq = self._seq_after(connection)
+                return done
+            except psycopg.OperationalError:
+                time.sleep(BACK_OFF_MAX_S / 4)
+
+    def _recovered(self) -> psycopg.Connection[Any]:
+        """A connection that holds the lock: the old one rolled back if it still works, else a new one."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            if connection.info.transaction_status is not TransactionStatus.IDLE:
+                connection.execute("ROLLBACK")
+            return connection
+        deadline = time.monotonic() + LOCK_BACK_WITHIN_S
+        while not self._connect():
+            if time.monotonic() > deadline:
+                raise LockLost(f"another process writes for {self._lp}")
+            time.sleep(0.1)
+        return self._open_connection()
+
+    def _open_connection(self) -> psycopg.Connection[Any]:
+        assert self._connection is not None, "acquire() comes first"
+        return self._connection
+
+    def _connect(self) -> bool:
+        """Connect and take the lock; False when another holds it."""
+        connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=5,
+            options=OPTIONS,
+            application_name=f"lp-{self._lp}-trade",
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+        )
+        found = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LOCK_CLASS, self._lp)).fetchone()
+        if found is None or not found[0]:
+            connection.close()
+            return False
+        if self._next_seq == 0:
+            self._next_seq = self._seq_after(connection)
+        self._connection = connection
+        return True
+
+
+class CommitRefused(Exception):
+    """PostgreSQL answered COMMIT with something else: the transaction was rolled back. A bug, not an outage."""
+
+
+def _transaction(connection: psycopg.Connection[Any], work: Callable[[psycopg.Connection[Any]], T]) -> T:
+    connection.execute("BEGIN")
+    result = work(connection)
+    assert connection.info.transaction_status is TransactionStatus.INTRANS
+    outcome = connection.execute("COMMIT").statusmessage
+    if outcome != "COMMIT":
+        raise CommitRefused(f"COMMIT was answered {outcome}")
+    return result
+
+
+def _leg(row: tuple[Any, ...]) -> Leg:
+    number, cl_ord_id, lp_symbol, side, quantity, position_id, expires_at, lp_order_id, state, dispatched_at = row
+    return Leg(
+        id=number,
+        cl_ord_id=cl_ord_id,
+        lp_symbol=lp_symbol,
+        side=Side(side),
+        quantity=quantity,
+        closes=position_id != 0,
+        expires_us=_microseconds(expires_at),
+        lp_order_id=lp_order_id,
+        dispatch_state=state,
+        dispatched_us=_microseconds(dispatched_at) if dispatched_at else 0,
+    )
+
+
+def _moment(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)

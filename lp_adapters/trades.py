@@ -1,0 +1,105 @@
+"""A provider's trade session: legs out through the dispatcher, everything the provider says into the inbox.
+
+QuickFIX counts a message as received when our callback returns, so the callback returns when the message's row is
+committed, however long PostgreSQL takes. A process that is killed before that is sent the message again.
+"""
+
+import logging
+import threading
+from collections.abc import Mapping
+
+from msgspec import structs
+
+from bus import names
+from bus.clock import Clock
+from fix_gateway.initiator import Initiator
+from fix_gateway.settings import SessionFile
+from fix_gateway.wire.message import Message, parse, readable
+from fix_gateway.wire.orders import execution_report, is_unknown_order, other_report, refusal_report
+from lp_adapters.dispatch import Dispatcher, not_sent
+from lp_adapters.inbox import Inbox, InboxRow
+from lp_adapters.telling import Teller
+from trading.liquidity import UNKNOWN_ORDER, ExecutionReport, ReportKind
+
+logger = logging.getLogger("tribook.lp")
+
+
+class TradeSession:
+    """Handler of the trade session, and the main thread's work for it."""
+
+    def __init__(self, lp: str, file: SessionFile, inbox: Inbox, teller: Teller, clock: Clock) -> None:
+        self._lp = lp
+        self._inbox = inbox
+        self._teller = teller
+        self._clock = clock
+        self.work_waits = threading.Event()
+        self.reports = 0
+        self.initiator = Initiator(f"{lp}-trade", file, self)
+        self._dispatcher = Dispatcher(
+            lp, inbox, self.initiator.send, lambda: self.initiator.is_logged_on, clock, file.account
+        )
+
+    # ------------------------------------------------------------------------------------- from QuickFIX's thread
+
+    def logged_on(self) -> None:
+        self._dispatcher.logged_on()
+        self._teller.report_now()
+        self.work_waits.set()
+
+    def logged_out(self) -> None:
+        self._teller.report_now()
+
+    def received(self, raw: str) -> None:
+        message = parse(raw)
+        now_us = self._clock()
+        if message.msg_type != "8":
+            self._keep(other_report(message, lp=self._lp, received_us=now_us), raw)
+            return
+        report = execution_report(message, lp=self._lp, received_us=now_us)
+        question = self._dispatcher.question_about(report.cl_ord_id)
+        if is_unknown_order(message):
+            self._unknown(message, report, raw)
+            return
+        self._keep(report, raw)
+        if question is not None:
+            self._dispatcher.answered(question)
+
+    def refused(self, raw: str, cl_ord_id: str) -> None:
+        report = refusal_report(parse(raw), lp=self._lp, cl_ord_id=cl_ord_id, received_us=self._clock())
+        self._keep(report, raw)
+
+    def _unknown(self, message: Message, report: ExecutionReport, raw: str) -> None:
+        """The provider has no such order. In answer to our question, on the session that the order would have travelled
+        on before it and that never repeats one, that is final: not sent, or, where it did leave us, denied: the leg ends
+        and a dealer hears of it. Said without having been asked it is a contradiction."""
+        question = self._dispatcher.question_about(report.cl_ord_id)
+        if question is None:
+            self._keep(other_report(message, lp=self._lp, received_us=report.received_us), raw)
+            return
+        text = f"{self._lp} never had the order"
+        denied = structs.replace(report, kind=ReportKind.REJECTED, ord_rej_reason=UNKNOWN_ORDER, text=text)
+        never_sent = not_sent(self._lp, question.leg, text, report.received_us)
+        self._inbox.resolve_unknown(InboxRow(report=denied, raw=readable(raw)), never_sent)
+        self._dispatcher.settled(question)
+        self._nudge()
+
+    def _keep(self, report: ExecutionReport, raw: str) -> None:
+        self._inbox.append([InboxRow(report=report, raw=readable(raw))])
+        self._nudge()
+
+    def _nudge(self) -> None:
+        self.reports += 1
+        self._teller.tell(names.NUDGE_ENGINE, self._lp.encode())
+        self.work_waits.set()
+
+    # --------------------------------------------------------------------------------------- from the main thread
+
+    def work(self) -> None:
+        given_up = self._dispatcher.given_up
+        self._dispatcher.step()
+        if self._dispatcher.given_up != given_up:
+            self._teller.tell(names.NUDGE_ENGINE, self._lp.encode())
+
+    @property
+    def detail(self) -> Mapping[str, object]:
+        return {"sent": self._dispatcher.sent, "not_sent": self._dispatcher.given_up, "reports": self.reports}

@@ -1,0 +1,199 @@
+"""The inbox and the legs in a real PostgreSQL, when nobody knows whether a COMMIT was one."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+import pytest
+
+from bus.clock import wall
+from bus.codec import decode_report
+from lp_adapters import inbox as module
+from lp_adapters.dispatch import not_sent, plan_new_legs
+from lp_adapters.inbox import Inbox, InboxRow, Leg, LockLost, Plan
+from tests.support.database import copied, dropped, migrated
+from trading.liquidity import ExecutionReport, ReportKind
+
+LEG = """
+INSERT INTO lp_order (id, order_id, account, lp, cl_ord_id, symbol, lp_symbol, side, volume, quantity, position_id, status,
+    filled_volume, filled_cost, lp_order_id, exec_ids, text, epoch, expires_at, created_at, updated_at, dispatch_state)
+VALUES (%s, 1, 10002, 'YOFX1', %s, 'EURUSD', 'EUR/USD', 'buy', 0.1, 10000, 0, 'working',
+    0, 0, '', '{}', '', 1, now() + interval '60 s', now(), now(), %s)
+"""
+
+
+@pytest.fixture(scope="module")
+def template(postgres: str) -> Iterator[str]:
+    url = migrated(postgres, f"inbox_template_{os.getpid()}")
+    yield url
+    dropped(url)
+
+
+@pytest.fixture
+def database(template: str) -> Iterator[str]:
+    url = copied(template, f"inbox_{os.getpid()}_{time.monotonic_ns()}")
+    yield url
+    dropped(url)
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def inbox(database: str) -> Iterator[Inbox]:
+    inbox = Inbox(database, "YOFX1", wall)
+    inbox.acquire()
+    yield inbox
+    inbox._open_connection().close()
+
+
+@pytest.fixture(params=["committed", "rolled back"])
+def unknown_outcome(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next COMMIT is answered with a broken line; whether it happened is the parameter."""
+    real = module._transaction
+    broken: list[bool] = []
+
+    def once(connection: Any, work: Any) -> Any:
+        if broken:
+            return real(connection, work)
+        broken.append(True)
+        if request.param == "committed":
+            real(connection, work)
+        else:
+            connection.execute("BEGIN")
+            work(connection)
+        connection.close()
+        raise psycopg.OperationalError("the line broke in COMMIT")
+
+    monkeypatch.setattr(module, "_transaction", once)
+
+
+def said(exec_id: str, cl_ord_id: str = "T0-1", kind: ReportKind = ReportKind.FILL) -> InboxRow:
+    report = ExecutionReport(lp="YOFX1", kind=kind, cl_ord_id=cl_ord_id, exec_id=exec_id, received_us=wall())
+    return InboxRow(report=report, raw=f"35=8|17={exec_id}|")
+
+
+def rows(db: psycopg.Connection[Any]) -> list[tuple[int, str, str]]:
+    found = db.execute("SELECT seq, kind, report::text FROM lp_inbox ORDER BY seq").fetchall()
+    return [(seq, kind, decode_report(report).exec_id) for seq, kind, report in found]
+
+
+def states(db: psycopg.Connection[Any]) -> list[str]:
+    return [state for (state,) in db.execute("SELECT dispatch_state FROM lp_order ORDER BY id")]
+
+
+def send_all(legs: Sequence[Leg]) -> Plan:
+    return plan_new_legs(legs, lp="YOFX1", is_logged_on=True, may_come_up=False, now_us=wall())
+
+
+def give_all_up(legs: Sequence[Leg]) -> Plan:
+    return plan_new_legs(legs, lp="YOFX1", is_logged_on=False, may_come_up=False, now_us=wall())
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_a_report_is_kept_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    inbox.append([said("E1"), said("E2")])
+    inbox.append([said("E3")])
+    assert rows(db) == [(1, "fill", "E1"), (2, "fill", "E2"), (3, "fill", "E3")]
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_the_same_words_twice_are_two_rows(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    again = said("E1")
+    inbox.append([again])
+    inbox.append([again])
+    assert rows(db) == [(1, "fill", "E1"), (2, "fill", "E1")]
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_taken_legs_are_handed_out_exactly_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    for number in (1, 2):
+        db.execute(LEG, (number, f"T0-{number}", "new"))
+    assert [leg.cl_ord_id for leg in inbox.take(send_all)] == ["T0-1", "T0-2"]
+    assert inbox.take(send_all) == ()
+    assert states(db) == ["dispatching", "dispatching"]
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_legs_given_up_are_told_of_exactly_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    db.execute(LEG, (1, "T0-1", "new"))
+    assert inbox.take(give_all_up) == ()
+    inbox.append([said("E1")])
+    assert [(seq, kind) for seq, kind, _ in rows(db)] == [(1, "not_sent"), (2, "fill")]
+    assert states(db) == ["not_sent"]
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_a_leg_that_never_left_is_told_of_exactly_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    db.execute(LEG, (1, "T0-1", "dispatching"))
+    (leg,) = inbox.in_doubt()
+    inbox.give_up(leg, not_sent("YOFX1", leg, "no session", wall()))
+    inbox.give_up(leg, not_sent("YOFX1", leg, "no session", wall()))
+    inbox.append([said("E1")])
+    assert [(seq, kind) for seq, kind, _ in rows(db)] == [(1, "not_sent"), (2, "fill")]
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+@pytest.mark.parametrize(("state", "kind"), [("dispatching", "not_sent"), ("sent", "other")])
+def test_an_unknown_order_is_settled_exactly_once(
+    inbox: Inbox, db: psycopg.Connection[Any], state: str, kind: str
+) -> None:
+    db.execute(LEG, (1, "T0-1", state))
+    (leg,) = inbox.in_doubt()
+    never_sent = inbox.resolve_unknown(said("0", kind=ReportKind.OTHER), not_sent("YOFX1", leg, "never had it", wall()))
+    assert never_sent is (kind == "not_sent")
+    inbox.append([said("E1")])
+    assert [(seq, name) for seq, name, _ in rows(db)] == [(1, kind), (2, "fill")]
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_sent_legs_are_marked(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    db.execute(LEG, (1, "T0-1", "dispatching"))
+    assert inbox.mark_sent([1]) == set()
+    assert states(db) == ["sent"]
+
+
+def test_whoever_lost_the_lock_to_another_writes_nothing(
+    database: str, inbox: Inbox, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOCK_BACK_WITHIN_S", 0.3)
+    inbox._open_connection().close()
+    successor = Inbox(database, "YOFX1", wall)
+    successor.acquire()
+    with pytest.raises(LockLost):
+        inbox.append([said("E1")])
+    successor.append([said("E2")])
+    assert rows(db) == [(1, "fill", "E2")]
+    successor._open_connection().close()
+
+
+def test_whoever_gets_the_lock_back_goes_on_after_the_others_rows(
+    database: str, inbox: Inbox, db: psycopg.Connection[Any]
+) -> None:
+    inbox._open_connection().close()
+    stand_in = Inbox(database, "YOFX1", wall)
+    stand_in.acquire()
+    stand_in.append([said("E1")])
+    stand_in._open_connection().close()
+    inbox.append([said("E2")])
+    assert rows(db) == [(1, "fill", "E1"), (2, "fill", "E2")]
+
+
+def test_an_engine_that_is_writing_a_leg_is_not_waited_for(
+    database: str, inbox: Inbox, db: psycopg.Connection[Any]
+) -> None:
+    for number in (1, 2):
+        db.execute(LEG, (number, f"T0-{number}", "new"))
+    with psycopg.connect(database) as engine:
+        engine.execute("UPDATE lp_order SET text = 'x' WHERE id = 1")
+        assert [leg.id for leg in inbox.take(send_all)] == [2]
+        engine.execute("UPDATE lp_order SET text = 'x' WHERE id = 2")
+        assert inbox.mark_sent([2]) == {2}
+    assert [leg.id for leg in inbox.take(send_all)] == [1]
+    assert inbox.mark_sent([1, 2]) == set()
+    assert states(db) == ["sent", "sent"]
