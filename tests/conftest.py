@@ -1,5 +1,6 @@
 """Fixtures that every level may use. The addresses come from `tests.services`; here the servers behind them start."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import redis
 
 from broker.embedded.postgres import start_postgres
 from broker.embedded.redis import start_redis
@@ -34,6 +36,15 @@ def redis_url() -> Iterator[str]:
     running = start_redis(services.place.folder)
     yield running.url
     running.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgetful_redis() -> Iterator[None]:
+    """What one test file leaves in this process's Redis, the next one does not find."""
+    yield
+    if services.place is not None:
+        with contextlib.suppress(redis.ConnectionError):
+            redis.Redis.from_url(os.environ["REDIS_URL"]).flushall()
 
 
 @pytest.fixture(scope="session")

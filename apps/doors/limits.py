@@ -4,6 +4,7 @@ Orders and closes have buckets of their own, per account, so that a client at it
 address is the socket's peer: a forwarded-for header is never believed.
 """
 
+import math
 import time
 from functools import lru_cache
 from typing import Any
@@ -12,8 +13,7 @@ import redis as redis_errors
 import structlog
 from django.conf import settings
 from limits import RateLimitItem, parse
-from limits.storage import RedisStorage
-from limits.strategies import MovingWindowRateLimiter
+from redis.commands.core import Script
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -23,11 +23,29 @@ from trading.refusals import Refusal
 
 _log = structlog.get_logger("doors")
 
+_TAKE = """
+local key, now_us, limit, window_us = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local oldest = redis.call('LINDEX', key, -1)
+while oldest and tonumber(oldest) <= now_us - window_us do
+    redis.call('RPOP', key)
+    oldest = redis.call('LINDEX', key, -1)
+end
+local free = limit - redis.call('LLEN', key)
+if free > 0 then
+    redis.call('LPUSH', key, ARGV[1])
+    redis.call('PEXPIRE', key, window_us / 1000)
+end
+return {free, tonumber(oldest or now_us) + window_us - now_us}
+"""
+"""Forget what has left the window, count what is in it, and add this request if there is room: one step, one round trip.
+
+Answers how many requests were free before this one, and the microseconds until the oldest of them leaves the window.
+"""
+
 
 @lru_cache(maxsize=1)
-def _limiter() -> MovingWindowRateLimiter:
-    pool: Any = redis_connection().connection_pool
-    return MovingWindowRateLimiter(RedisStorage("redis://", connection_pool=pool, key_prefix="limit"))
+def _take_script() -> Script:
+    return redis_connection().register_script(_TAKE)
 
 
 @lru_cache(maxsize=64)
@@ -38,22 +56,22 @@ def _item(bucket: str) -> RateLimitItem:
 def take(request: Request, bucket: str, who: str) -> None:
     """Count one request; raise Problem(rate_limited) when the window is full. The headers come from `headers_for`."""
     item = _item(bucket)
+    key, now_us, window_us = f"limit:{bucket}:{who}", time.time_ns() // 1000, item.get_expiry() * 1_000_000
     try:
-        allowed = _limiter().hit(item, bucket, who)
-        stats = _limiter().get_window_stats(item, bucket, who)
+        answer: Any = _take_script()(keys=[key], args=[now_us, item.amount, window_us])
     except redis_errors.RedisError as error:
         # A limiter that is away must not stop a client from closing; orders cannot get through without Redis anyway.
         _log.warning("limiter_unreachable", error=type(error).__name__)
         return
-    reset_s = max(stats.reset_time - time.time(), 0.0)
-    headers = _headers(bucket, item, stats.remaining, reset_s)
+    free, reset_us = answer
+    headers = _headers(bucket, item, free - 1, reset_us / 1e6)
     request._request.rate_limit_headers = headers  # type: ignore[attr-defined]  # noqa: SLF001
-    if not allowed:
-        raise Problem(Refusal.RATE_LIMITED, headers=headers, retry_after_ms=max(int(reset_s * 1000), 1))
+    if free <= 0:
+        raise Problem(Refusal.RATE_LIMITED, headers=headers, retry_after_ms=max(reset_us // 1000, 1))
 
 
 def _headers(bucket: str, item: RateLimitItem, remaining: int, reset_s: float) -> dict[str, str]:
-    reset = max(1, -int(-reset_s // 1))
+    reset = max(1, math.ceil(reset_s))
     return {
         "RateLimit-Policy": f'"{bucket}";q={item.amount};w={item.get_expiry()}',
         "RateLimit": f'"{bucket}";r={max(remaining, 0)};t={reset}',

@@ -5,6 +5,7 @@ writes the inbox row that the provider's process would have written.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 import redis
 
 from broker import processes
+from broker.embedded.redis import start_redis
 from bus import codec, names
 from bus.clock import wall
 from tests import services
@@ -122,9 +124,12 @@ class House:
 
 
 @pytest.fixture(scope="session")
-def house(postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One house per test process. Its Redis is its own: an engine and a desk are at work in it all the time."""
     database_url = _database(postgres)
     data = services.new_folder()
+    own_redis = start_redis(data)
+    redis_url = own_redis.url
     port = _free_port()
     layout = processes.Layout(
         data=data,
@@ -158,6 +163,8 @@ def house(postgres: str, redis_url: str, tmp_path_factory: pytest.TempPathFactor
         for process in (web, engine):
             process.terminate()
             process.wait(timeout=15)
+        own_redis.stop()
+        shutil.rmtree(data, ignore_errors=True)
 
 
 @pytest.fixture
