@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -90,6 +91,7 @@ def plain_problem(code: Refusal, request: HttpRequest, *, status: int | None = N
     return HttpResponse(codec.encode(body), status=problem.status, content_type=CONTENT_TYPE)
 
 
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BY_EXCEPTION: tuple[tuple[type[Exception], Refusal], ...] = (
     (exceptions.NotAuthenticated, Refusal.NOT_AUTHENTICATED),
     (exceptions.AuthenticationFailed, Refusal.NOT_AUTHENTICATED),
@@ -107,19 +109,27 @@ _BY_EXCEPTION: tuple[tuple[type[Exception], Refusal], ...] = (
 def problem_from_exception(exc: Exception, context: Mapping[str, Any]) -> Response:
     """DRF's exception handler: every exception becomes a problem."""
     request = context["request"]
-    problem = _problem_of(exc)
+    problem = _problem_of(exc, str(request.method))
     if problem.code is Refusal.INTERNAL:
         _log.error("request_failed", path=request.path, exc_info=exc)
     return problem_response(problem, request)
 
 
-def _problem_of(exc: Exception) -> Problem:
+def _problem_of(exc: Exception, method: str) -> Problem:
     if isinstance(exc, Problem):
         return exc
+    if isinstance(exc, OperationalError | InterfaceError):
+        return _without_database(method)
     for kind, code in _BY_EXCEPTION:
         if isinstance(exc, kind):
             return Problem(code, headers=_headers_of(exc))
     return Problem(Refusal.INTERNAL)
+
+
+def _without_database(method: str) -> Problem:
+    """PostgreSQL was away for a moment. Reading can simply be done again; what was to change may have been done."""
+    code = Refusal.BUSY if method in SAFE_METHODS else Refusal.TIMEOUT_UNKNOWN
+    return Problem(code, retry_after_ms=1000)
 
 
 def _headers_of(exc: Exception) -> dict[str, str]:

@@ -80,6 +80,8 @@ def parse(arguments: Sequence[str] | None) -> Options:
         parser.error("--speed must be above 0 and at most 1000")
     if given.ticks and not given.ticks.exists():
         parser.error(f"there is nothing at {given.ticks}")
+    if given.speed != 1 and not given.ticks:
+        parser.error("--speed is how fast a recording is replayed: give --ticks too")
     return Options(
         data=(given.data or default_data_folder(os.environ)).absolute(),
         ticks=given.ticks.absolute() if given.ticks else None,
@@ -169,16 +171,19 @@ def seed_accounts(supervisor: Supervisor) -> None:
 
 
 def with_clock(layout: Layout, options: Options) -> Layout:
-    """Business time follows the recording when there is one; on older data it goes on where that data stops.
+    """Business time follows the recording when there is one, else the wall; on data that is ahead it goes on where that stops.
 
-    Time never runs backwards: a recording that starts before the last committed batch is taken up from that moment on,
-    as if it had run, round after round, in between.
+    Time never runs backwards, so a recording that starts before the last committed batch is played from then on: its
+    first tick falls on that moment. And data that a fast replay has taken into the future stays ahead of the wall.
     """
-    if options.ticks is None:
+    last_us, wall_us = last_business_us(layout.database_url), time.time_ns() // 1000
+    if options.ticks is not None:
+        start_us = max(recording_start_us(options.ticks, environment(layout, os.environ)), last_us + 1)
+    elif last_us > wall_us:
+        start_us = last_us + 1
+        say(f"this data was replayed into the future: business time goes on {(last_us - wall_us) / 1e6:.0f} s ahead")
+    else:
         return layout
-    start_us = max(
-        recording_start_us(options.ticks, environment(layout, os.environ)), last_business_us(layout.database_url) + 1
-    )
     return replace(layout, clock=f"replay:{start_us}:{options.speed:g}:{time.time_ns() // 1000}")
 
 

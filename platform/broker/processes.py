@@ -173,22 +173,42 @@ def answers_on(port: int) -> Callable[[int], bool]:
 
 def free_port(preferred: int = 0, taken: tuple[int, ...] = ()) -> int:
     """The preferred loopback port, or one the kernel picks when there is no preference or somebody has it."""
-    if preferred and preferred not in taken and is_free(preferred):
+    if preferred and preferred not in taken and is_free(preferred) and claim(preferred):
         return preferred
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port not in taken:
+        if port not in taken and claim(port):
             return port
 
 
 def free_port_range(preferred: int, count: int) -> int:
     """The first of `count` neighbouring free loopback ports, from the preferred one upwards."""
     for base in range(preferred, 60_000, count):
-        if all(is_free(base + offset) for offset in range(count)):
+        if all(is_free(base + offset) and claim(base + offset) for offset in range(count)):
             return base
     raise OSError(f"no {count} neighbouring free ports above {preferred}")
+
+
+def claim(port: int) -> bool:
+    """Whether no other house has chosen this port. It lies unused for the seconds until its server listens, and a second
+    house that is started meanwhile would be answered by the first. Held until this process ends, however it ends: the
+    kernel lets a name in its abstract namespace be bound once.
+    """
+    if port in _claims:
+        return True
+    held = socket.socket(socket.AF_UNIX)
+    try:
+        held.bind(f"\0tribook-port-{port}")
+    except OSError:
+        held.close()
+        return False
+    _claims[port] = held
+    return True
+
+
+_claims: dict[int, socket.socket] = {}
 
 
 def is_free(port: int) -> bool:
