@@ -5,6 +5,7 @@ memory or from a column with more decimals.
 """
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -82,6 +83,7 @@ def position_shape(position: Position, config: Config, money_digits: int) -> dic
     }
 
 
+@lru_cache(maxsize=1024)
 def _decimals(step: Decimal) -> int:
     """Decimals of a volume step: 0.01 has two."""
     exponent = step.normalize().as_tuple().exponent

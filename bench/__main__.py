@@ -1,4 +1,4 @@
-"""`make bench [ARGS="decide durable rest"]`: the named benchmarks, or all of them, one after the other.
+"""`make bench [ARGS="decide durable rest stream triggers"]`: the named benchmarks, or all of them, one after the other.
 
 Nothing here is asserted: figures are compared by people, with the machine and the inputs printed above them.
 """
@@ -6,10 +6,16 @@ Nothing here is asserted: figures are compared by people, with the machine and t
 import sys
 from collections.abc import Callable
 
-from bench import decide, durable, rest
+from bench import decide, durable, rest, stream, triggers
 from bench.report import machine, section
 
-BENCHES: dict[str, Callable[[], None]] = {"decide": decide.main, "durable": durable.main, "rest": rest.main}
+BENCHES: dict[str, Callable[[], None]] = {
+    "decide": decide.main,
+    "durable": durable.main,
+    "rest": rest.main,
+    "stream": stream.main,
+    "triggers": triggers.main,
+}
 
 
 def main(names: list[str]) -> int:

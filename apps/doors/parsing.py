@@ -21,6 +21,7 @@ BODY_BYTES_MAX = 64 * 1024
 DEPTH_MAX = 16
 WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 PRINTABLE = re.compile(r"[\x20-\x7e]*", re.ASCII)
+_UNSTORABLE = re.compile("[\ud800-\udfff\0]")
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,48}", re.ASCII)
 SYMBOL = re.compile(r"[A-Za-z0-9._]{1,20}", re.ASCII)
 
@@ -79,7 +80,7 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, list):
         for item in value:
             _check(item, depth - 1)
-    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in value):
+    elif isinstance(value, str) and _UNSTORABLE.search(value):
         raise Problem(Refusal.MALFORMED_JSON, "A text holds a NUL or half of a surrogate pair.")
 
 

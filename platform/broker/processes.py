@@ -21,6 +21,7 @@ from bus import names
 
 ROOT = Path(__file__).resolve().parents[2]
 LPS = ("YOFX1", "PRIMEXM")
+WEB_WORKERS = 2
 BLOCKING_THREADS = 16
 LPSIM_PORTS = 4
 WEBSOCKET_BYTES_MAX = 131_072
@@ -107,10 +108,10 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
 
 
 def web(port: int) -> tuple[str, ...]:
-    """REST, the admin and the pages: WSGI, one process, a thread per request in flight."""
+    """REST, the admin and the pages: WSGI, a worker per core of the smallest machine, a thread per request in flight."""
     return (
         *python("granian", "broker.web_worker:application", "--interface", "wsgi", "--host", "127.0.0.1"),
-        *("--port", str(port), "--workers", "1", "--blocking-threads", str(BLOCKING_THREADS)),
+        *("--port", str(port), "--workers", str(WEB_WORKERS), "--blocking-threads", str(BLOCKING_THREADS)),
         *("--workers-kill-timeout", "4", "--no-ws", "--log-level", "warning"),
     )
 
