@@ -13,11 +13,11 @@ WORKERS ?= 2
 CODE := platform routing bbook fix_gateway lp_adapters apps tests bench manage.py
 PRESENT = $(wildcard $(CODE))
 
-.PHONY: help setup run test doctor lint format types contracts bench licences lock clean
+.PHONY: help setup run test doctor lint format types contracts bench vectors licences lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make setup | doctor | lint | format | types | contracts | bench | licences | lock | clean"
+	@echo "make setup | doctor | lint | format | types | contracts | bench | vectors CASES=PATH | licences | lock | clean"
 
 setup:
 	@$(SETUP)
@@ -49,6 +49,10 @@ contracts: setup
 
 bench: setup
 	@$(IN)/python -m bench $(ARGS)
+
+# Published examples against our own calculation; fails when one that we must reproduce is not.
+vectors: setup
+	@$(IN)/python -m tests.vectors $(if $(CASES),"$(CASES)")
 
 # The licence of every package that is shipped; tests/unit/test_licences.py fails on one that must not be.
 licences: setup
