@@ -184,7 +184,7 @@ class TriggerBook:
     def __len__(self) -> int:
         return sum(len(of_kind) for of_kind in self._triggers.values())
 
-    def keys(self) -> Iterator[tuple[TriggerKind, int]]:
+    def resting(self) -> Iterator[tuple[TriggerKind, int]]:
         """(kind, owner) of everything that rests."""
         return ((kind, owner) for kind, of_kind in self._triggers.items() for owner in of_kind)
 
