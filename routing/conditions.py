@@ -5,14 +5,13 @@ policy is refused when it is published. Conditions are compiled once per policy:
 Decimals, so that looking at an order only compares.
 """
 
-import re
 from collections.abc import Callable
 from decimal import Decimal
-from fnmatch import translate
 
 from trading.accounts import ClientClass
 from trading.configuration import Condition, ConfigurationRefused, Field, Operator
 from trading.decisions import ConditionTrace, RoutingFacts
+from trading.masks import MaskRefused, mask
 from trading.numbers import NumberRefused, parse_decimal
 
 Look = Callable[[RoutingFacts], ConditionTrace]
@@ -34,7 +33,7 @@ TEXT_OPERATORS: dict[Operator, Callable[[tuple[str, ...]], Callable[[str], bool]
     Operator.NOT_EQUAL: lambda values: values[0].__ne__,
     Operator.IN: lambda values: frozenset(values).__contains__,
     Operator.NOT_IN: lambda values: lambda actual: actual not in values,
-    Operator.MASK: lambda values: mask(values[0]),
+    Operator.MASK: lambda values: _mask(values[0]),
 }
 
 NUMBER_OPERATORS: dict[Operator, Callable[[tuple[Decimal, ...]], Callable[[Decimal], bool]]] = {
@@ -48,6 +47,14 @@ NUMBER_OPERATORS: dict[Operator, Callable[[tuple[Decimal, ...]], Callable[[Decim
     Operator.AT_MOST: lambda values: lambda actual: actual <= values[0],
 }
 
+
+def _mask(pattern: str) -> Callable[[str], bool]:
+    try:
+        return mask(pattern)
+    except MaskRefused as error:
+        raise ConfigurationRefused(str(error)) from None
+
+
 MANY_VALUES = frozenset({Operator.IN, Operator.NOT_IN})
 
 
@@ -55,27 +62,6 @@ def compile_condition(condition: Condition) -> Look:
     """The condition as a function of the facts. Raises ConfigurationRefused for one that makes no sense."""
     _check_values(condition)
     return _compile_text(condition) if condition.field in TEXT_FIELDS else _compile_number(condition)
-
-
-def mask(pattern: str) -> Callable[[str], bool]:
-    """Shell-style patterns separated by commas; what a `!` pattern matches is out, whatever else matches it.
-
-    Upper and lower case differ. Raises ConfigurationRefused for empty parts, and where nothing is let in at all.
-    """
-    parts = [part.strip() for part in pattern.split(",")]
-    wanted = [part for part in parts if not part.startswith("!")]
-    unwanted = [part[1:].strip() for part in parts if part.startswith("!")]
-    if not wanted or not all(wanted) or not all(unwanted):
-        raise ConfigurationRefused(f"the mask {pattern!r} has an empty part, or only exclusions")
-    inside = _any_of(wanted)
-    if not unwanted:
-        return lambda actual: inside(actual) is not None
-    outside = _any_of(unwanted)
-    return lambda actual: inside(actual) is not None and outside(actual) is None
-
-
-def _any_of(patterns: list[str]) -> Callable[[str], re.Match[str] | None]:
-    return re.compile("|".join(translate(pattern) for pattern in patterns)).match
 
 
 def _check_values(condition: Condition) -> None:

@@ -20,9 +20,12 @@ from trading.events import (
     LedgerPosted,
     OrderAccepted,
     OrderCanceled,
+    OrderExpired,
     OrderFilled,
+    OrderModified,
     OrderPartiallyFilled,
     OrderRejected,
+    OrderTriggered,
     PositionChanged,
     PositionClosed,
     PositionOpened,
@@ -57,6 +60,9 @@ _ORDER_KINDS: dict[type[Event], str] = {
     OrderPartiallyFilled: "order.partially_filled",
     OrderFilled: "order.filled",
     OrderCanceled: "order.canceled",
+    OrderTriggered: "order.triggered",
+    OrderModified: "order.modified",
+    OrderExpired: "order.expired",
 }
 _POSITION_KINDS: dict[type[Event], str] = {
     PositionOpened: "position.opened",

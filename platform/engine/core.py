@@ -8,7 +8,7 @@ from engine.executions import is_valuable
 from engine.state import Prior, State
 from engine.work import Work
 from trading.answers import Answer
-from trading.commands import AnyCommand, ApplyExecution, ReloadConfig
+from trading.commands import AnyCommand, ApplyExecution, QuoteArrived, ReloadConfig
 from trading.events import Event
 from trading.quotes import Quote
 from trading.refusals import Refusal
@@ -39,16 +39,23 @@ def execute(state: State, command: AnyCommand, now_us: int, prior: Prior = NO_PR
         busy = Answer(command_id=command.id, refusal=Refusal.BUSY, detail="no configuration is published yet")
         return Executed([], [], [(command.reply_to, busy)] if command.reply_to else [], [])
     work = Work(state, config, now_us)
+    if isinstance(command, QuoteArrived):
+        state.quotes[command.quote.symbol] = command.quote
     decide(work, command, prior)
     told = announce(work)
     return Executed(work.events, told, work.answers, list(work.quotes_used.values()))
 
 
-def take_quote(state: State, quote: Quote) -> None:
-    """The newest price of a symbol; older ones are ignored."""
+def take_quote(state: State, quote: Quote) -> QuoteArrived | None:
+    """The newest price of a symbol; older ones are ignored. Where it sets something off, the command that carries it out."""
     known = state.quotes.get(quote.symbol)
-    if known is None or quote.at_us >= known.at_us:
-        state.quotes[quote.symbol] = quote
+    if known is not None and quote.at_us < known.at_us:
+        return None
+    state.quotes[quote.symbol] = quote
+    if state.config is None or not state.books.is_set_off(quote, state.config):
+        return None
+    name = f"quote:{quote.symbol}:{quote.at_us}:{quote.seq}"
+    return QuoteArrived(id=name, key=name, quote=quote)
 
 
 def is_ready(state: State, command: AnyCommand) -> bool:

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from engine.batch import Batch, StreamPosition
 from engine.journal import Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
-from engine.recovery import ContradictionError, FencedError, HaltedError, load, take_over
+from engine.recovery import ContradictionError, FencedError, HaltedError, end_stuck_owner, load, take_over
 from engine.state import Prior
 from engine.step import (
     Ack,
@@ -198,9 +198,9 @@ class Driver:
 
     def _fetch(self) -> bool:
         """Quotes, configuration, reports, commands: in this order, so that a decision sees what was there before it."""
-        quotes = self._source.quotes()
+        quotes = self._source.quotes() if self.step.room else ()
         if quotes:
-            self.step.handle(QuotesTaken(quotes))
+            self._act(self.step.handle(QuotesTaken(quotes, self._clock())))
         try:
             self._load_new_config()
             return self._fetch_reports() | self._fetch_commands()
@@ -365,6 +365,8 @@ class Driver:
         started = time.monotonic()
         connection = connect(self._url, name="tribook engine recovery")
         try:
+            if self._owned is None and end_stuck_owner(connection):
+                log.warning("stuck_owner_ended")
             self._owned, seq = take_over(connection, self.step.shard, owned=self._owned)
             recovered = load(connection, self.step.shard, epoch=self._owned, seq=seq)
         except psycopg.Error:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from engine.fills import Fill, book_fill
+from engine.orders import is_expired
 from engine.routes import lots, routing_facts, send_leg
 from engine.work import Work
 from routing.engine import route
@@ -18,15 +19,17 @@ from trading.commands import ApplyExecution
 from trading.events import (
     CaseOpened,
     ChildOrderUpdated,
+    OrderAccepted,
     OrderCanceled,
     OrderFilled,
     OrderPartiallyFilled,
     OrderRejected,
     PositionChanged,
 )
+from trading.instructions import IMMEDIATE
 from trading.liquidity import Case, CaseKind, ExecutionReport, LegStatus, LpOrder, ReportKind
 from trading.numbers import ONE, ZERO, plain, round_to_step
-from trading.orders import Book, Order, OrderStatus
+from trading.orders import Book, Order, OrderStatus, OrderType
 from trading.pricing import client_price
 from trading.refusals import Refusal
 
@@ -190,10 +193,29 @@ def _end_leg(work: Work, leg: LpOrder, status: LegStatus, report: ExecutionRepor
     )
     work.emit(ChildOrderUpdated(ended))
     order = work.state.orders[leg.order_id]
-    if order.filled_volume:
+    if _waits_on(order, work.now_us):
+        _rest_again(work, order)
+    elif order.filled_volume:
         _cancel_rest(work, order)
     elif not _try_next(work, order):
         _reject(work, order, report)
+
+
+def _waits_on(order: Order, now_us: int) -> bool:
+    """A limit order that its provider did not fill goes back to waiting for its price, until its time is over."""
+    is_limit = order.type in {OrderType.LIMIT, OrderType.STOP_LIMIT} and not order.closes
+    return is_limit and order.time_in_force not in IMMEDIATE and not is_expired(order, now_us)
+
+
+def _rest_again(work: Work, order: Order) -> None:
+    """The A part is what was filled of it; the next price decides anew where the rest goes."""
+    status = OrderStatus.PARTIALLY_FILLED if order.filled_volume else OrderStatus.NEW
+    resting = replace(order, status=status, volume_a=order.filled_a, attempts=(), updated_us=work.now_us)
+    work.emit(OrderPartiallyFilled(resting) if order.filled_volume else OrderAccepted(resting))
+    waiter = work.state.waiters.pop(order.id, None)
+    if waiter is not None:
+        answer = Answer(command_id=waiter.command_id, reference=order.id, order=resting)
+        work.answer(waiter.reply_to, answer)
 
 
 def _try_next(work: Work, order: Order) -> bool:

@@ -13,9 +13,10 @@ from engine.work import Work
 from trading.events import DealMade, LedgerPosted, PositionChanged, PositionClosed, PositionOpened
 from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account, house_pnl, lp_account
 from trading.margin import initial_margin, leverage_of
-from trading.numbers import ZERO, round_half_up
+from trading.numbers import ZERO, point, round_half_up
 from trading.orders import Book, Deal, DealEntry, Order
 from trading.positions import Position
+from trading.protection import NOTHING_ASKED, UNPROTECTED, resolved
 
 COST_DIGITS = 10
 
@@ -111,6 +112,14 @@ def _new_position(work: Work, order: Order, fill: Fill, position_id: int, margin
         volume_a_opened=fill.volume if from_lp else ZERO,
         volume_a=fill.volume if from_lp else ZERO,
         cost_a=_lp_cost(fill),
+        protection=resolved(
+            order.protection,
+            sign=order.side.sign,
+            open_price=fill.price,
+            point=point(work.instrument(order.symbol).digits),
+        )
+        if order.protection != NOTHING_ASKED
+        else UNPROTECTED,
     )
 
 

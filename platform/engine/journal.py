@@ -28,6 +28,8 @@ SESSION = (
     "SET synchronous_commit = on; SET timezone = 'UTC'"
 )
 """A stopped engine loses its transaction, and with it the shard's row, after five seconds: a new owner waits no longer."""
+JOURNAL_NAME = "tribook engine journal"
+"""How the writing connection calls itself: a new owner finds an old one's by it."""
 INBOX_ROWS_MAX = 256
 
 
@@ -125,7 +127,7 @@ class Journal:
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, name="tribook engine journal")
+            self._connection = connect(self._url, name=JOURNAL_NAME)
         return self._connection
 
 
@@ -161,7 +163,7 @@ def _expect(written: int, wanted: int, table: str) -> None:
         raise NotCommittedError(Failure.DIVERGED, f"{wanted} rows of {table} were to be written, {written} were")
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> list[list[str]]:
+def _columns(rows: Sequence[tuple[str | None, ...]]) -> list[list[str | None]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
@@ -298,6 +300,7 @@ class Facts:
 LEG_QUERY = (
     "SELECT id, order_id, account, lp, cl_ord_id, symbol, lp_symbol, side, volume, quantity, position_id, status, "
     "(extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
+    "limit_price, all_or_none, "
     "(extract(epoch FROM expires_at) * 1000000)::bigint, filled_volume, filled_cost, lp_order_id, exec_ids, text "
     "FROM lp_order"
 )
@@ -305,13 +308,13 @@ LEG_QUERY = (
 
 def leg_from(row: Sequence[object]) -> LpOrder:
     """One row of LEG_QUERY."""
-    values = list(row)
-    values[7] = Side(str(values[7]))
-    values[11] = LegStatus(str(values[11]))
-    exec_ids = values[18]
+    values = dict(zip(LpOrder.__struct_fields__, row, strict=True))
+    values["side"] = Side(str(values["side"]))
+    values["status"] = LegStatus(str(values["status"]))
+    exec_ids = values["exec_ids"]
     assert isinstance(exec_ids, list)
-    values[18] = tuple(exec_ids)
-    return LpOrder(**dict(zip(LpOrder.__struct_fields__, values, strict=True)))  # type: ignore[arg-type]
+    values["exec_ids"] = tuple(exec_ids)
+    return LpOrder(**values)  # type: ignore[arg-type]
 
 
 def _report(lp: str, seq: int, text: str) -> Taken | Unreadable:

@@ -13,14 +13,14 @@ from msgspec import Struct
 
 from bus.store import load_config
 from engine.batch import StreamPosition
-from engine.journal import LEG_QUERY, Connection, leg_from
-from engine.state import Counters, rebuild, state_hash
+from engine.journal import JOURNAL_NAME, LEG_QUERY, Connection, leg_from
+from engine.state import Counters, is_same_state, rebuild, state_hash
 from engine.step import Recovered
-from engine.tidy import Tidy
 from trading.accounts import Account, ClientClass, Rights
 from trading.liquidity import LpOrder
-from trading.orders import TERMINAL, Book, Order, OrderStatus, OrderType, Side
+from trading.orders import TERMINAL, Book, Order, OrderReason, OrderStatus, OrderType, Side, TimeInForce
 from trading.positions import Position
+from trading.protection import UNPROTECTED, Protection, ProtectionTerms
 
 
 class HaltedError(Exception):
@@ -49,8 +49,24 @@ class FencedError(Exception):
 
 def recover(connection: Connection, shard: int) -> Recovered:
     """Own the shard, whoever had it before, and load it. Raises as `take_over` and `load` do."""
+    end_stuck_owner(connection)
     epoch, seq = take_over(connection, shard, owned=None)
     return load(connection, shard, epoch=epoch, seq=seq)
+
+
+STUCK_AFTER = "2 seconds"
+
+
+def end_stuck_owner(connection: Connection) -> int:
+    """End the transaction of an owner that has stood still in it, stopped or cut off: it holds the shard's row, and in the
+    middle of a COPY no idle time-out of the server reaches it. Its batch is rolled back, or was committed. How many ended.
+    """
+    ended = connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
+        "AND datname = current_database() AND pid <> pg_backend_pid() AND xact_start < now() - %s::interval",
+        (JOURNAL_NAME, STUCK_AFTER),
+    ).fetchall()
+    return len(ended)
 
 
 def take_over(connection: Connection, shard: int, *, owned: int | None) -> tuple[int, int]:
@@ -81,20 +97,19 @@ def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recover
     """The state after batch `seq`. Raises ContradictionError, LookupError for a missing configuration, psycopg.Error."""
     last = _last_batch(connection, shard, seq)
     config = load_config(connection, last.config_version) if last.config_version else None
-    tidy = Tidy(config)
     state = rebuild(
         shard=shard,
         config=config,
         counters=last.counters,
-        accounts=[tidy.account(account) for account in _accounts(connection, shard)],
-        orders=[tidy.order(order) for order in _live_orders(connection)],
-        positions=[tidy.position(position) for position in _open_positions(connection)],
-        legs=[tidy.leg(leg) for leg in _live_legs(connection)],
-        balances=_balances(connection, tidy),
+        accounts=_accounts(connection, shard),
+        orders=_live_orders(connection),
+        positions=_open_positions(connection),
+        legs=_live_legs(connection),
+        balances=_balances(connection),
         inbox_cursors=last.inbox_cursors,
         outbox_seq=last.outbox_seq,
     )
-    if last.state_hash and last.state_hash != state_hash(state):
+    if last.state_hash and is_same_state(last.state_hash, state_hash(state)) is False:
         raise ContradictionError(f"the state loaded from the database does not hash as batch {seq} left it")
     return Recovered(state=state, epoch=epoch, seq=seq, position=last.position, at_us=last.at_us)
 
@@ -149,17 +164,26 @@ def _live_orders(connection: Connection) -> Iterator[Order]:
         "SELECT id, uuid::text, account, client_order_id, symbol, side, type, volume, status, "
         "(extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
         "filled_volume, filled_cost, "
-        "position_id, closes, refusal, detail, comment, book, volume_a, filled_a, margin_reserved, attempts "
+        "position_id, closes, refusal, detail, comment, book, volume_a, filled_a, margin_reserved, attempts, "
+        "price, stop_price, time_in_force, coalesce((extract(epoch FROM expires_at) * 1000000)::bigint, 0), max_slippage, "
+        "stop_loss, stop_loss_points, take_profit, take_profit_points, trailing_points, trailing_step, "
+        "is_triggered, reason "
         "FROM trade_order WHERE status = ANY(%s) ORDER BY id",
         (live,),
     )
+    terms = len(ProtectionTerms.__struct_fields__)
     for row in rows:
-        values = dict(zip(Order.__struct_fields__, row, strict=True))
+        *head, is_triggered, reason = row
+        protection = ProtectionTerms(**dict(zip(ProtectionTerms.__struct_fields__, head[-terms:], strict=True)))  # type: ignore[arg-type]
+        fields = (*head[:-terms], protection, is_triggered, reason)
+        values = dict(zip(Order.__struct_fields__, fields, strict=True))
         values["side"] = Side(str(values["side"]))
         values["type"] = OrderType(str(values["type"]))
         values["status"] = OrderStatus(str(values["status"]))
         values["book"] = Book(str(values["book"])) if values["book"] else None
         values["attempts"] = tuple(values["attempts"])  # type: ignore[arg-type]
+        values["time_in_force"] = TimeInForce(str(values["time_in_force"]))
+        values["reason"] = OrderReason(str(reason))
         yield Order(**values)  # type: ignore[arg-type]
 
 
@@ -167,12 +191,13 @@ def _open_positions(connection: Connection) -> Iterator[Position]:
     """The many: a hundred thousand of them are read in a few seconds."""
     rows = connection.execute(
         "SELECT id, account, symbol, side, volume_opened, volume, cost, margin, lp, volume_a_opened, volume_a, cost_a, "
-        "locked, (extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint "
+        "locked, (extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
+        "stop_loss, take_profit, trailing_points, trailing_step "
         "FROM position WHERE volume > 0 ORDER BY id"
     )
     sides = {side.value: side for side in Side}
-    for number, account, symbol, side, opened, volume, cost, margin, lp, *a_part, locked, at, updated in _typed(rows):
-        a_opened, a, cost_a = a_part
+    for number, account, symbol, side, opened, volume, cost, margin, lp, *rest in _typed(rows):
+        a_opened, a, cost_a, locked, at, updated, *protection = rest
         yield Position(
             id=number,
             account=account,
@@ -189,7 +214,14 @@ def _open_positions(connection: Connection) -> Iterator[Position]:
             volume_a=a,
             cost_a=cost_a,
             locked=locked,
+            protection=UNPROTECTED
+            if protection == NOTHING_STANDS
+            else Protection(**dict(zip(STANDING, protection, strict=True))),
         )
+
+
+STANDING = Protection.__struct_fields__
+NOTHING_STANDS = list(msgspec.structs.astuple(UNPROTECTED))
 
 
 def _live_legs(connection: Connection) -> Iterator[LpOrder]:
@@ -197,9 +229,9 @@ def _live_legs(connection: Connection) -> Iterator[LpOrder]:
     return (leg_from(row) for row in rows)
 
 
-def _balances(connection: Connection, tidy: Tidy) -> dict[tuple[str, str], Decimal]:
+def _balances(connection: Connection) -> dict[tuple[str, str], Decimal]:
     rows = connection.execute("SELECT account, currency, balance FROM ledger_balance ORDER BY account, currency")
-    return {(account, currency): tidy.money(currency, balance) for account, currency, balance in _typed(rows)}
+    return {(account, currency): balance for account, currency, balance in _typed(rows)}
 
 
 def _typed(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[Any, ...]]:

@@ -5,11 +5,13 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from engine.work import Work
+from trading.configuration import LpSettings
 from trading.decisions import RoutingFacts
 from trading.events import ChildOrderRouted, OrderUpdated
 from trading.liquidity import LegStatus, LpOrder
 from trading.numbers import ZERO
-from trading.orders import Order
+from trading.orders import Order, OrderType, TimeInForce
+from trading.pricing import client_price
 from trading.quotes import Quote
 
 
@@ -22,20 +24,43 @@ def routing_facts(work: Work, order: Order, quote: Quote) -> RoutingFacts:
         client_class=account.client_class,
         instrument=work.instrument(order.symbol),
         side=order.side,
-        volume=order.volume,
+        volume=order.open_volume,
         quote=quote,
-        lps=work.config.lps,
+        lps=_providers_for(work, order),
         config_version=work.config.version,
         now_us=work.now_us,
     )
 
 
-def send_leg(work: Work, order: Order, lp: str) -> None:
-    """A child order for what is still to fill of the A part. It leaves the building only after the commit."""
+def _providers_for(work: Work, order: Order) -> dict[str, LpSettings]:
+    """All of them; but a position stands at one provider, so an order that has filled a part there stays there."""
+    position = work.state.positions.get(order.position_id)
+    if order.closes or position is None or not position.lp:
+        return work.config.lps
+    return {name: lp for name, lp in work.config.lps.items() if name == position.lp}
+
+
+def _limit_for_provider(work: Work, order: Order) -> Decimal | None:
+    """The client's limit without the group's markup: what the provider may deal at so that the client's limit holds."""
+    is_limit = order.type in {OrderType.LIMIT, OrderType.STOP_LIMIT}
+    if not is_limit or order.price is None:
+        return None
+    group = work.group_of(work.account(order.account))
+    instrument = work.instrument(order.symbol)
+    markup = client_price(ZERO, order.side, group, instrument)
+    return order.price - markup
+
+
+def send_leg(work: Work, order: Order, lp: str) -> Order:
+    """A child order for what is still to fill of the A part; it leaves the building only after the commit.
+
+    Returns the order with the attempt on it.
+    """
     terms = work.config.lps[lp].instruments[order.symbol]
     number = work.state.counters.leg
     volume = order.volume_a - order.filled_a
-    work.emit(OrderUpdated(replace(order, attempts=(*order.attempts, lp), updated_us=work.now_us)))
+    order = replace(order, attempts=(*order.attempts, lp), updated_us=work.now_us)
+    work.emit(OrderUpdated(order))
     work.emit(
         ChildOrderRouted(
             LpOrder(
@@ -53,10 +78,13 @@ def send_leg(work: Work, order: Order, lp: str) -> None:
                 status=LegStatus.WORKING,
                 created_us=work.now_us,
                 updated_us=work.now_us,
+                limit_price=_limit_for_provider(work, order),
+                all_or_none=order.time_in_force is TimeInForce.FOK,
                 expires_us=work.now_us + work.config.leg_valid_us,
             )
         )
     )
+    return order
 
 
 def lots(work: Work, symbol: str, quantity: Decimal) -> Decimal:

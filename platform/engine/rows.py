@@ -6,7 +6,7 @@ it is after the last one. New and old are told apart by id: ids only grow, and t
 
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +39,7 @@ from trading.ledger import Transfer
 from trading.liquidity import LpOrder
 from trading.orders import Deal, Order
 from trading.positions import Position
+from trading.protection import NOTHING_ASKED, ProtectionTerms
 
 NULL = "\\N"
 INPUTS_COMPRESSION = 1
@@ -59,7 +60,7 @@ class Change(Struct, frozen=True):
     table: Table
     key: str
     columns: tuple[str, ...]
-    values: list[tuple[str, ...]]
+    values: Sequence[tuple[str | None, ...]]
 
 
 class Rows(Struct, frozen=True):
@@ -74,10 +75,12 @@ class Rows(Struct, frozen=True):
 ACCOUNT_CHANGES = ("group", "leverage", "client_class", "rights", "balance", "credit", "version", "seq")
 ORDER_CHANGES = (
     "status", "filled_volume", "filled_cost", "position_id", "refusal", "detail", "book", "volume_a", "filled_a",
-    "margin_reserved", "attempts", "updated_at",
+    "margin_reserved", "attempts", "volume", "price", "stop_price", "time_in_force", "expires_at", "stop_loss",
+    "stop_loss_points", "take_profit", "take_profit_points", "trailing_points", "trailing_step", "is_triggered", "updated_at",
 )  # fmt: skip
 POSITION_CHANGES = (
-    "volume_opened", "volume", "cost", "margin", "lp", "volume_a_opened", "volume_a", "cost_a", "locked", "updated_at",
+    "volume_opened", "volume", "cost", "margin", "lp", "volume_a_opened", "volume_a", "cost_a", "locked",
+    "stop_loss", "take_profit", "trailing_points", "trailing_step", "updated_at",
 )  # fmt: skip
 LEG_CHANGES = ("status", "filled_volume", "filled_cost", "lp_order_id", "exec_ids", "text", "updated_at")
 
@@ -183,6 +186,9 @@ class _Gathered:
             e.OrderPartiallyFilled: order,
             e.OrderFilled: order,
             e.OrderCanceled: order,
+            e.OrderTriggered: order,
+            e.OrderModified: order,
+            e.OrderExpired: order,
             e.OrderRouted: self.routed.append,
             e.DealMade: self._deal,
             e.PositionOpened: position,
@@ -312,15 +318,41 @@ def _order_line(o: Order) -> str:
         f"{o.id}\t{_text(o.uuid)}\t{o.account}\t{_text(o.client_order_id)}\t{_text(o.symbol)}\t{o.side!s}\t{o.type!s}\t"
         f"{o.volume!s}\t{o.status!s}\t{o.filled_volume!s}\t{o.filled_cost!s}\t{o.position_id}\t{closes}\t{o.refusal!s}\t"
         f"{_text(o.detail)}\t{_text(o.comment)}\t{o.book or ''!s}\t{o.volume_a!s}\t{o.filled_a!s}\t"
-        f"{o.margin_reserved!s}\t{attempts}\t{_at(o.created_us)}\t{_at(o.updated_us)}\n"
+        f"{o.margin_reserved!s}\t{attempts}\t{_or_null(o.price)}\t{_or_null(o.stop_price)}\t{o.time_in_force!s}\t"
+        f"{_at(o.expires_us) if o.expires_us else NULL}\t{_or_null(o.max_slippage)}\t{_protection_fields(o.protection)}\t"
+        f"{'t' if o.is_triggered else 'f'}\t{o.reason!s}\t{_at(o.created_us)}\t{_at(o.updated_us)}\n"
     )
 
 
-def _order_change(o: Order) -> tuple[str, ...]:
+def _order_change(o: Order) -> tuple[str | None, ...]:
     return (
         str(o.id), o.status, str(o.filled_volume), str(o.filled_cost), str(o.position_id), o.refusal, o.detail,
-        o.book or "", str(o.volume_a), str(o.filled_a), str(o.margin_reserved), _array(o.attempts), _at(o.updated_us),
+        o.book or "", str(o.volume_a), str(o.filled_a), str(o.margin_reserved), _array(o.attempts), str(o.volume),
+        _maybe(o.price), _maybe(o.stop_price), o.time_in_force, _at(o.expires_us) if o.expires_us else None,
+        _maybe(o.protection.stop_loss), str(o.protection.stop_loss_points), _maybe(o.protection.take_profit),
+        str(o.protection.take_profit_points), str(o.protection.trailing_points), str(o.protection.trailing_step),
+        "t" if o.is_triggered else "f", _at(o.updated_us),
     )  # fmt: skip
+
+
+def _or_null(value: object | None) -> str:
+    return NULL if value is None else str(value)
+
+
+def _maybe(value: object | None) -> str | None:
+    return None if value is None else str(value)
+
+
+_UNASKED = f"{NULL}\t0\t{NULL}\t0\t0\t0"
+
+
+def _protection_fields(p: ProtectionTerms) -> str:
+    if p == NOTHING_ASKED:
+        return _UNASKED
+    return (
+        f"{_or_null(p.stop_loss)}\t{p.stop_loss_points}\t{_or_null(p.take_profit)}\t{p.take_profit_points}\t"
+        f"{p.trailing_points}\t{p.trailing_step}"
+    )
 
 
 def _deal_line(d: Deal) -> str:
@@ -335,15 +367,17 @@ def _deal_line(d: Deal) -> str:
 def _position_line(p: Position) -> str:
     return (
         f"{p.id}\t{p.account}\t{_text(p.symbol)}\t{p.side!s}\t{p.volume_opened!s}\t{p.volume!s}\t{p.cost!s}\t{p.margin!s}\t"
-        f"{_text(p.lp)}\t{p.volume_a_opened!s}\t{p.volume_a!s}\t{p.cost_a!s}\t{p.locked!s}\t{_at(p.opened_us)}\t"
-        f"{_at(p.updated_us)}\n"
+        f"{_text(p.lp)}\t{p.volume_a_opened!s}\t{p.volume_a!s}\t{p.cost_a!s}\t{p.locked!s}\t"
+        f"{_or_null(p.protection.stop_loss)}\t{_or_null(p.protection.take_profit)}\t{p.protection.trailing_points}\t"
+        f"{p.protection.trailing_step}\t{_at(p.opened_us)}\t{_at(p.updated_us)}\n"
     )
 
 
-def _position_change(p: Position) -> tuple[str, ...]:
+def _position_change(p: Position) -> tuple[str | None, ...]:
     return (
         str(p.id), str(p.volume_opened), str(p.volume), str(p.cost), str(p.margin), p.lp, str(p.volume_a_opened),
-        str(p.volume_a), str(p.cost_a), str(p.locked), _at(p.updated_us),
+        str(p.volume_a), str(p.cost_a), str(p.locked), _maybe(p.protection.stop_loss), _maybe(p.protection.take_profit),
+        str(p.protection.trailing_points), str(p.protection.trailing_step), _at(p.updated_us),
     )  # fmt: skip
 
 
@@ -367,7 +401,8 @@ def _leg_line(leg: LpOrder, epoch: int) -> str:
         f"{leg.id}\t{leg.order_id}\t{leg.account}\t{_text(leg.lp)}\t{_text(leg.cl_ord_id)}\t{_text(leg.symbol)}\t"
         f"{_text(leg.lp_symbol)}\t{leg.side!s}\t{leg.volume!s}\t{leg.quantity!s}\t{leg.position_id}\t{leg.status!s}\t"
         f"{leg.filled_volume!s}\t{leg.filled_cost!s}\t{_text(leg.lp_order_id)}\t{_text(_array(leg.exec_ids))}\t"
-        f"{_text(leg.text)}\t{epoch}\t{_at(leg.expires_us)}\t{_at(leg.created_us)}\t{_at(leg.updated_us)}\n"
+        f"{_text(leg.text)}\t{epoch}\t{_or_null(leg.limit_price)}\t{'t' if leg.all_or_none else 'f'}\t"
+        f"{_at(leg.expires_us)}\t{_at(leg.created_us)}\t{_at(leg.updated_us)}\n"
     )
 
 

@@ -76,7 +76,10 @@ class ReportsTaken(Struct, frozen=True):
 
 
 class QuotesTaken(Struct, frozen=True):
+    """Prices, while the step has room: one that sets off resting orders is decided like a command."""
+
     quotes: Sequence[Quote]
+    now_us: int = 0
 
 
 class Committed(Struct, frozen=True):
@@ -239,9 +242,7 @@ class Step:
             case ReportsTaken():
                 outputs = self._take_reports(message)
             case QuotesTaken():
-                for quote in message.quotes:
-                    take_quote(self.state, quote)
-                return []
+                outputs = self._take_quotes(message)
             case Committed():
                 outputs = self._committed(message)
             case CommitFailed():
@@ -271,6 +272,17 @@ class Step:
             if taken.stream_id:
                 self.position = StreamPosition(message.incarnation, taken.stream_id)
             self._take(taken)
+        return self._give_up_when_dirty()
+
+    def _take_quotes(self, message: QuotesTaken) -> list[Output]:
+        """A price is not asked for again: what one that raised would have set off waits for the next."""
+        self._advance(message.now_us)
+        for quote in message.quotes:
+            if self._dirty:
+                break
+            arrived = take_quote(self.state, quote)
+            if arrived is not None and self.mode == "running":
+                self._decide(Taken(arrived))
         return self._give_up_when_dirty()
 
     def _take_reports(self, message: ReportsTaken) -> list[Output]:

@@ -14,6 +14,7 @@ from trading.liquidity import LpOrder
 from trading.numbers import ZERO, point
 from trading.orders import Order
 from trading.positions import Position
+from trading.protection import NOTHING_ASKED, UNPROTECTED
 
 _COST = point(10)
 
@@ -23,6 +24,7 @@ class Tidy:
 
     def __init__(self, config: Config | None) -> None:
         self._steps = {symbol: i.volume_step for symbol, i in config.instruments.items()} if config else {}
+        self._points = {symbol: point(i.digits) for symbol, i in config.instruments.items()} if config else {}
         self._digits = dict(config.currency_digits) if config else {}
         self._currencies: dict[int, str] = {}
 
@@ -47,6 +49,15 @@ class Tidy:
             volume_a=self._volume(order.symbol, order.volume_a),
             filled_a=self._volume(order.symbol, order.filled_a),
             margin_reserved=self.money(self._currency(order.account), order.margin_reserved),
+            price=self._price(order.symbol, order.price),
+            stop_price=self._price(order.symbol, order.stop_price),
+            protection=NOTHING_ASKED
+            if order.protection == NOTHING_ASKED
+            else replace(
+                order.protection,
+                stop_loss=self._price(order.symbol, order.protection.stop_loss),
+                take_profit=self._price(order.symbol, order.protection.take_profit),
+            ),
         )
 
     def position(self, position: Position) -> Position:
@@ -60,6 +71,13 @@ class Tidy:
             volume_a=self._volume(position.symbol, position.volume_a),
             cost_a=_exactly(position.cost_a, _COST),
             locked=self._volume(position.symbol, position.locked),
+            protection=UNPROTECTED
+            if position.protection == UNPROTECTED
+            else replace(
+                position.protection,
+                stop_loss=self._price(position.symbol, position.protection.stop_loss),
+                take_profit=self._price(position.symbol, position.protection.take_profit),
+            ),
         )
 
     def leg(self, leg: LpOrder) -> LpOrder:
@@ -69,7 +87,11 @@ class Tidy:
             quantity=_exactly(leg.quantity, self._steps.get(leg.symbol, point(8))),
             filled_volume=self._volume(leg.symbol, leg.filled_volume),
             filled_cost=_exactly(leg.filled_cost, _COST),
+            limit_price=self._price(leg.symbol, leg.limit_price),
         )
+
+    def _price(self, symbol: str, price: Decimal | None) -> Decimal | None:
+        return None if price is None else _exactly(price, self._points.get(symbol, point(10)))
 
     def _volume(self, symbol: str, volume: Decimal) -> Decimal:
         return _exactly(volume, self._steps.get(symbol, point(8)))

@@ -12,6 +12,7 @@ from trading.answers import Answer
 from trading.configuration import Config, Group
 from trading.events import Event
 from trading.instruments import Instrument
+from trading.orders import Order
 from trading.pricing import conversion_key, convert
 from trading.quotes import Quote
 
@@ -36,6 +37,14 @@ class Work:
     def answer(self, reply_to: str, answer: Answer) -> None:
         if reply_to:
             self.answers.append((reply_to, answer))
+
+    def last_order(self, order: Order) -> Order:
+        """The order as the command's events left it."""
+        for event in reversed(self.events):
+            found = getattr(event, "order", None)
+            if isinstance(found, Order) and found.id == order.id:
+                return found
+        return order
 
     def quote(self, symbol: str) -> Quote | None:
         """The newest raw quote, remembered as used."""

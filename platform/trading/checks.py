@@ -9,6 +9,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from trading.accounts import Account, Rights
+from trading.calendar import is_open
 from trading.instruments import Instrument, TradeMode
 from trading.numbers import is_on_step, is_plain, plain
 from trading.positions import Position
@@ -24,10 +25,8 @@ class Refused(Struct, frozen=True):
     detail: str
 
 
-def check_opening(
-    *, account: Account, instrument: Instrument | None, volume: Decimal, quote: Quote | None, now_us: int
-) -> Refused | None:
-    """Everything that can be said against opening before margin and routing are looked at."""
+def check_opening(*, account: Account, instrument: Instrument | None, volume: Decimal) -> Refused | None:
+    """What can be said against opening whatever the market does."""
     if instrument is None:
         return Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered")
     return (
@@ -35,7 +34,6 @@ def check_opening(
         or _check_volume_limits(instrument, volume)
         or _check_rights(account)
         or _check_trade_mode(instrument)
-        or check_price(instrument, quote, now_us)
     )
 
 
@@ -99,6 +97,9 @@ def _check_trade_mode(instrument: Instrument) -> Refused | None:
 
 
 def check_price(instrument: Instrument, quote: Quote | None, now_us: int) -> Refused | None:
+    """The symbol trades now and has a price young enough to deal on."""
+    if not is_open(instrument.sessions, now_us):
+        return Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} does not trade at this hour")
     if quote is None:
         return Refused(Refusal.NO_QUOTES, f"no price for {instrument.symbol} yet")
     if not is_fresh(quote, instrument, now_us):

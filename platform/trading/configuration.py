@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from trading.calendar import session_problems
 from trading.instruments import Instrument
 from trading.orders import Book
 
@@ -186,6 +187,8 @@ def _check_instrument(config: Config, instrument: Instrument) -> None:
     steps_fit = 0 < instrument.volume_step <= instrument.volume_min <= instrument.volume_max
     if not steps_fit or instrument.contract_size <= 0 or not 0 <= instrument.digits <= 10:
         raise ConfigurationRefused(f"{instrument.symbol}: volumes, contract size or digits do not fit together")
+    for problem in session_problems(instrument.symbol, instrument.sessions):
+        raise ConfigurationRefused(problem)
     for currency in (instrument.base, instrument.quote):
         if currency not in config.currency_digits:
             raise ConfigurationRefused(f"{instrument.symbol}: currency {currency} has no number of decimals")

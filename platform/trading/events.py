@@ -27,7 +27,7 @@ class AccountChanged(Event, frozen=True):
 
 
 class OrderAccepted(Event, frozen=True):
-    """The order is ours to work: PENDING_NEW, its margin reserved."""
+    """The order is ours to work: PENDING_NEW or resting, its margin reserved."""
 
     order: Order
 
@@ -47,6 +47,24 @@ class OrderRouted(Event, frozen=True):
 
 class OrderUpdated(Event, frozen=True):
     """Still working, with something new: another provider is being tried."""
+
+    order: Order
+
+
+class OrderTriggered(Event, frozen=True):
+    """A stop's price was reached."""
+
+    order: Order
+
+
+class OrderModified(Event, frozen=True):
+    """Resting, on new terms."""
+
+    order: Order
+
+
+class OrderExpired(Event, frozen=True):
+    """Its time ran out; what was filled stays filled."""
 
     order: Order
 
@@ -137,6 +155,9 @@ AnyEvent = (
     | OrderRejected
     | OrderRouted
     | OrderUpdated
+    | OrderTriggered
+    | OrderModified
+    | OrderExpired
     | OrderPartiallyFilled
     | OrderFilled
     | OrderCanceled

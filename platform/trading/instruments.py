@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from trading.calendar import SessionTerms
+
 
 class AssetClass(StrEnum):
     FX = "fx"
@@ -40,3 +42,5 @@ class Instrument(Struct, frozen=True, kw_only=True):
     """A quote older than this is not dealt on."""
     asset_class: AssetClass = AssetClass.FX
     trade_mode: TradeMode = TradeMode.FULL
+    sessions: SessionTerms = SessionTerms()
+    """When it trades; always, unless said otherwise."""

@@ -38,7 +38,7 @@ class LegStatus(StrEnum):
 
 
 class LpOrder(Struct, frozen=True, kw_only=True):
-    """One child order: always immediate-or-cancel at market, in the provider's units."""
+    """One child order in the provider's units: immediate-or-cancel or fill-or-kill, at market or with a limit."""
 
     id: int
     order_id: int
@@ -58,6 +58,10 @@ class LpOrder(Struct, frozen=True, kw_only=True):
     status: LegStatus
     created_us: int
     updated_us: int
+    limit_price: Decimal | None = None
+    """Price(44): never dealt worse than this; None for a market order."""
+    all_or_none: bool = False
+    """TimeInForce(59) 4, fill or kill, instead of 3, immediate or cancel."""
     expires_us: int
     """Not sent after this business time: an old order must not meet a new price."""
     filled_volume: Decimal = ZERO

@@ -6,6 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from trading.numbers import ZERO
+from trading.protection import ProtectionTerms
 
 
 class Side(StrEnum):
@@ -24,6 +25,34 @@ class Side(StrEnum):
 
 class OrderType(StrEnum):
     MARKET = "market"
+    LIMIT = "limit"
+    """Dealt at its price or better, at once or when the market comes to it."""
+    STOP = "stop"
+    """Becomes a market order when the market reaches its stop price."""
+    STOP_LIMIT = "stop_limit"
+    """Becomes a limit order when the market reaches its stop price."""
+
+
+class TimeInForce(StrEnum):
+    """How long an order lives: FIX TimeInForce(59) in words."""
+
+    GTC = "gtc"
+    DAY = "day"
+    """Until the symbol's trading session or the business day ends, whichever is first."""
+    GTD = "gtd"
+    """Until `expires_us`."""
+    IOC = "ioc"
+    """What cannot be dealt at once is cancelled."""
+    FOK = "fok"
+    """All at once or nothing."""
+
+
+class OrderReason(StrEnum):
+    """Who or what placed the order."""
+
+    CLIENT = "client"
+    STOP_LOSS = "stop_loss"
+    TAKE_PROFIT = "take_profit"
 
 
 class Book(StrEnum):
@@ -38,26 +67,32 @@ class OrderStatus(StrEnum):
     """FIX OrdStatus(39) in words."""
 
     PENDING_NEW = "pending_new"
+    NEW = "new"
     PARTIALLY_FILLED = "partially_filled"
     FILLED = "filled"
     CANCELED = "canceled"
     REJECTED = "rejected"
+    EXPIRED = "expired"
 
 
 S = OrderStatus
 
 TRANSITIONS: dict[OrderStatus | None, frozenset[OrderStatus]] = {
-    None: frozenset({S.PENDING_NEW, S.FILLED, S.REJECTED}),
-    S.PENDING_NEW: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.REJECTED}),
-    S.PARTIALLY_FILLED: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED}),
+    None: frozenset({S.PENDING_NEW, S.NEW, S.FILLED, S.REJECTED, S.CANCELED}),
+    S.NEW: frozenset({S.NEW, S.PENDING_NEW, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}),
+    S.PENDING_NEW: frozenset({S.NEW, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.REJECTED}),
+    S.PARTIALLY_FILLED: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED}),
     S.FILLED: frozenset(),
     S.CANCELED: frozenset(),
     S.REJECTED: frozenset(),
+    S.EXPIRED: frozenset(),
 }
 """Every state has a row; a state that is missing from a row is an illegal move. None is 'not yet known to us'.
 
-A market order is born FILLED when the house deals it at once, PENDING_NEW while a provider holds its A part. CANCELED
-with a filled volume is what remains of an order whose provider filled only a part.
+An order that the house deals at once is born FILLED; PENDING_NEW while a provider holds its A part; NEW while it rests and
+waits for its price. A limit order that its provider would not take goes back from PENDING_NEW to NEW and waits again. An
+immediate order that finds no price is born CANCELED. CANCELED or EXPIRED with a filled volume is what remains of an order
+that was filled in part. A resting order is REJECTED when its turn comes and the margin is not there.
 """
 
 TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if status is not None and not following)
@@ -95,7 +130,30 @@ class Order(Struct, frozen=True, kw_only=True):
     margin_reserved: Decimal = ZERO
     """Margin held in the account's currency while the order is in flight."""
     attempts: tuple[str, ...] = ()
-    """The providers its A part was sent to, in order."""
+    """The providers its A part was sent to, in order, since it last became dealable."""
+    price: Decimal | None = None
+    """The limit: never dealt worse than this."""
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+    expires_us: int = 0
+    """Business time from which it is no longer dealt; 0 for never."""
+    max_slippage: int | None = None
+    """For a market order with a price: how many points, either way, the market may have moved from it."""
+    protection: ProtectionTerms = ProtectionTerms()
+    """Stop loss, take profit and trailing stop that its position will have."""
+    is_triggered: bool = False
+    """A stop whose stop price was reached."""
+    reason: OrderReason = OrderReason.CLIENT
+
+    @property
+    def is_resting(self) -> bool:
+        """Waits for its price: a trigger stands for it, and no provider is dealing it."""
+        waits = self.status is OrderStatus.NEW or self.status is OrderStatus.PARTIALLY_FILLED
+        return waits and not self.attempts
+
+    @property
+    def open_volume(self) -> Decimal:
+        return self.volume - self.filled_volume
 
     @property
     def is_terminal(self) -> bool:

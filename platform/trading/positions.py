@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from trading.numbers import ZERO
 from trading.orders import Side
+from trading.protection import UNPROTECTED, Protection
 
 
 class Position(Struct, frozen=True, kw_only=True):
@@ -38,6 +39,7 @@ class Position(Struct, frozen=True, kw_only=True):
     """The provider's own cost of `volume_a` (its prices, without markup)."""
     locked: Decimal = ZERO
     """Volume in a pending close: it cannot be closed twice."""
+    protection: Protection = UNPROTECTED
 
     @property
     def open_price(self) -> Decimal:

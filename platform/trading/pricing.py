@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from trading.configuration import Config, Group
+from trading.configuration import Config, Group, Markup
 from trading.instruments import Instrument
 from trading.numbers import point
 from trading.orders import Side
@@ -11,7 +11,11 @@ from trading.quotes import ClientQuote, Quote
 
 def client_quote(quote: Quote, group: Group, instrument: Instrument) -> ClientQuote:
     """The aggregate with the group's markup: bid lowered, ask raised by its points."""
-    markup = group.markup_for(quote.symbol)
+    return marked_up(quote, group.markup_for(quote.symbol), instrument)
+
+
+def marked_up(quote: Quote, markup: Markup, instrument: Instrument) -> ClientQuote:
+    """The aggregate as everybody with this markup sees it."""
     step = point(instrument.digits)
     return ClientQuote(
         symbol=quote.symbol, bid=quote.bid - markup.bid * step, ask=quote.ask + markup.ask * step, at_us=quote.at_us

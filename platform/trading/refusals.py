@@ -13,6 +13,10 @@ class Refusal(StrEnum):
     INVALID_REQUEST = "invalid_request"
     MALFORMED_JSON = "malformed_json"
     INVALID_VOLUME = "invalid_volume"
+    INVALID_PRICE = "invalid_price"
+    INVALID_STOPS = "invalid_stops"
+    INVALID_EXPIRATION = "invalid_expiration"
+    INVALID_FILL = "invalid_fill"
     INVALID_AMOUNT = "invalid_amount"
     UNKNOWN_SYMBOL = "unknown_symbol"
     UNKNOWN_ACCOUNT = "unknown_account"
@@ -31,6 +35,9 @@ class Refusal(StrEnum):
     MARKET_CLOSED = "market_closed"
     VOLUME_LIMIT = "volume_limit"
     NO_QUOTES = "no_quotes"
+    PRICE_CHANGED = "price_changed"
+    NO_CHANGES = "no_changes"
+    ORDER_LOCKED = "order_locked"
     INSUFFICIENT_MARGIN = "insufficient_margin"
     NO_CONNECTION = "no_connection"
     REJECTED_BY_LP = "rejected_by_lp"
@@ -81,6 +88,14 @@ REGISTRY: dict[Refusal, RefusalTerms] = {
         "The volume is not allowed.",
         "Use a volume between the symbol's minimum and maximum, on its step.",
     ),
+    R.INVALID_PRICE: _terms(422, 10015, 99, "The price is not allowed.", "Use a positive price on the symbol's grid."),
+    R.INVALID_STOPS: _terms(
+        422, 10016, 99, "The stop loss or take profit is not allowed.", "Put them on the right side of the price."
+    ),
+    R.INVALID_EXPIRATION: _terms(
+        422, 10022, 4, "The expiry is not allowed.", "Use a time in the future, with time_in_force gtd only."
+    ),
+    R.INVALID_FILL: _terms(422, 10030, 11, "The time in force does not fit the order.", "Use another time_in_force."),
     R.INVALID_AMOUNT: _terms(
         422, 10013, 13, "The amount is not allowed.", "Use a positive amount with the currency's decimals."
     ),
@@ -117,6 +132,11 @@ REGISTRY: dict[Refusal, RefusalTerms] = {
     R.NO_QUOTES: _terms(
         503, 10021, 2, "There is no fresh price for the symbol.", "Wait for the next quote.", retryable=True
     ),
+    R.PRICE_CHANGED: _terms(
+        409, 10020, 99, "The price has moved too far.", "Look at the price again and send a new order.", retryable=True
+    ),
+    R.NO_CHANGES: _terms(200, 10025, None, "Nothing would change.", "Send what you want to be different."),
+    R.ORDER_LOCKED: _terms(409, 10028, 99, "The order is being dealt.", "Wait for its outcome.", retryable=True),
     R.INSUFFICIENT_MARGIN: _terms(
         422, 10019, 3, "The free margin is too small for this order.", "Use a smaller volume, or deposit."
     ),

@@ -13,6 +13,7 @@ from trading.accounts import Account
 from trading.numbers import round_half_up
 from trading.orders import Deal, Order
 from trading.positions import Position
+from trading.protection import Protection, ProtectionTerms
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -33,6 +34,20 @@ class RejectView(Struct, frozen=True):
     detail: str
 
 
+class LevelView(Struct, frozen=True):
+    """A stop loss or take profit: a price, or a distance in points while there is no opening price to count it from."""
+
+    price: Decimal | None
+    distance: int | None
+
+
+class TrailingView(Struct, frozen=True):
+    """How a stop loss follows the price, in points."""
+
+    distance: int
+    step: int
+
+
 class OrderView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     id: str
     ticket: int
@@ -44,7 +59,16 @@ class OrderView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     volume: Decimal
     filled_volume: Decimal
     avg_price: Decimal | None
+    price: Decimal | None
+    stop_price: Decimal | None
+    time_in_force: str
+    expires_at: str | None
+    max_slippage: int | None
+    stop_loss: LevelView | None
+    take_profit: LevelView | None
+    trailing_stop: TrailingView | None
     status: str
+    reason: str
     position_id: int | None
     reduce_only: bool
     comment: str
@@ -75,6 +99,9 @@ class PositionView(Struct, frozen=True, kw_only=True):
     side: str
     volume: Decimal
     open_price: Decimal
+    stop_loss: LevelView | None
+    take_profit: LevelView | None
+    trailing_stop: TrailingView | None
     margin: Decimal
     locked_volume: Decimal
     opened_at: str
@@ -108,7 +135,18 @@ def average_price(cost: Decimal, volume: Decimal, digits: int) -> Decimal | None
     return shown if shown == price else round_half_up(price, digits + 2)
 
 
+def level_view(price: Decimal | None, distance: int) -> LevelView | None:
+    return LevelView(price, distance or None) if price is not None or distance else None
+
+
+def trailing_view(protection: ProtectionTerms | Protection) -> TrailingView | None:
+    if not protection.trailing_points:
+        return None
+    return TrailingView(protection.trailing_points, protection.trailing_step)
+
+
 def order_view(order: Order, digits: int) -> OrderView:
+    asked = order.protection
     return OrderView(
         id=order.uuid,
         ticket=order.id,
@@ -120,7 +158,16 @@ def order_view(order: Order, digits: int) -> OrderView:
         volume=order.volume,
         filled_volume=order.filled_volume,
         avg_price=average_price(order.filled_cost, order.filled_volume, digits),
+        price=order.price,
+        stop_price=order.stop_price,
+        time_in_force=order.time_in_force.value,
+        expires_at=rfc3339(order.expires_us) if order.expires_us else None,
+        max_slippage=order.max_slippage,
+        stop_loss=level_view(asked.stop_loss, asked.stop_loss_points),
+        take_profit=level_view(asked.take_profit, asked.take_profit_points),
+        trailing_stop=trailing_view(asked),
         status=order.status.value,
+        reason=order.reason.value,
         position_id=order.position_id or None,
         reduce_only=order.closes,
         comment=order.comment,
@@ -155,6 +202,9 @@ def position_view(position: Position, digits: int) -> PositionView:
         side=position.side.value,
         volume=position.volume,
         open_price=average_price(position.cost, position.volume, digits) or Decimal(0),
+        stop_loss=level_view(position.protection.stop_loss, 0),
+        take_profit=level_view(position.protection.take_profit, 0),
+        trailing_stop=trailing_view(position.protection),
         margin=position.margin,
         locked_volume=position.locked,
         opened_at=rfc3339(position.opened_us),

@@ -10,8 +10,9 @@ import pytest
 
 from bus.codec import encode
 from bus.store import load_config
+from engine import recovery
 from engine.batch import Batch
-from engine.journal import Facts, Journal, NotCommittedError, OutcomeUnknownError, connect
+from engine.journal import JOURNAL_NAME, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect
 from engine.recovery import FencedError, HaltedError, recover, take_over
 from engine.state import state_hash
 from engine.step import CommandsTaken, Committed, Failure, QuotesTaken, ReportsTaken, Step, Stopping, Taken, Write
@@ -396,6 +397,24 @@ def test_a_shard_is_taken_again_only_from_oneself(shard: Shard, connection: Conn
     with pytest.raises(FencedError):
         take_over(connection, 0, owned=1)
     assert one(connection, "SELECT epoch FROM shard") == 2
+
+
+def test_an_owner_that_stands_still_in_the_middle_of_a_copy_is_ended(
+    shard: Shard, house_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the shard's row, and the server's idle time-outs do not count a COPY as idle."""
+    monkeypatch.setattr(recovery, "STUCK_AFTER", "0 seconds")
+    epoch = shard.step.epoch
+    stuck = connect(house_database, name=JOURNAL_NAME)
+    stuck.execute("BEGIN")
+    stuck.execute("UPDATE shard SET seq = seq + 1 WHERE shard = 0")
+    copying = stuck.cursor().copy("COPY deal FROM STDIN")
+    copying.__enter__()
+    with connect(house_database, name="the next owner") as fresh:
+        recovered = recover(fresh, 0)
+    assert (recovered.epoch, recovered.seq) == (epoch + 1, shard.step.seq)
+    with pytest.raises(psycopg.OperationalError):
+        copying.__exit__(None, None, None)
 
 
 def test_an_empty_database_gives_an_empty_shard(house_database: str) -> None:

@@ -7,18 +7,22 @@ running sums against new ones, the hash of the state rebuilt from stored values)
 import random
 from collections import Counter
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 
 from bus import codec
+from engine.books import trigger_of, triggers_of
 from engine.state import State, rebuild, state_hash
 from tests.support.world import World
 from trading.accounts import ClientClass
+from trading.commands import CancelAll, CancelOrder, ExpireOrders, ModifyOrder, ModifyProtection
 from trading.liquidity import LpOrder, ReportKind
 from trading.margin import holdings_of
-from trading.orders import Side
+from trading.orders import Order, OrderType, Side, TimeInForce
 from trading.positions import Position
+from trading.protection import ProtectionTerms
 
 OPERATIONS = 2_000
 SYMBOLS = {"EURUSD": ("1.10", 5), "GBPUSD": ("1.30", 5), "USDJPY": ("150", 3), "XAUUSD": ("2400", 2)}
@@ -49,7 +53,8 @@ class History:
     def run(self, operations: int) -> str:
         """Play; returns everything that happened, as bytes' text, to compare two runs of one seed."""
         moves = [
-            (self.move_price, 20), (self.place, 25), (self.close, 20), (self.answer, 45), (self.repeat, 4),
+            (self.move_price, 40), (self.place, 20), (self.rest, 20), (self.close, 15), (self.answer, 45),
+            (self.repeat, 4), (self.protect, 8), (self.change, 6), (self.take_back, 3), (self.expire, 2),
             (self.wait, 5), (self.lose_memory, 1),
         ]  # fmt: skip
         names, weights = zip(*moves, strict=True)
@@ -77,6 +82,74 @@ class History:
         volume = Decimal(self.random.choice([1, 3, 7, 10, 55, 100, 133, 250])) / 100
         side = self.random.choice([Side.BUY, Side.SELL])
         self.world.place(self.random.choice(self.accounts), self.random.choice(list(SYMBOLS)), side, f"{volume:.2f}")
+
+    def rest(self) -> None:
+        """An order that waits, on the right side of the price or not, with or without protection and end."""
+        symbol = self.random.choice(list(SYMBOLS))
+        kind = self.random.choice([OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT])
+        terms: dict[str, Any] = {"type": kind}
+        if kind is not OrderType.STOP:
+            terms["price"] = self.near(symbol)
+        if kind is not OrderType.LIMIT:
+            terms["stop_price"] = self.near(symbol)
+        if self.random.random() < 0.3:
+            terms |= {
+                "time_in_force": TimeInForce.GTD,
+                "expires_us": self.world.now_us + self.random.randint(1, 20) * 10**6,
+            }
+        elif kind is OrderType.LIMIT and self.random.random() < 0.2:
+            terms["time_in_force"] = self.random.choice([TimeInForce.IOC, TimeInForce.FOK])
+        if self.random.random() < 0.5:
+            terms["protection"] = self.some_protection()
+        volume = Decimal(self.random.choice([1, 5, 20, 90, 150])) / 100
+        side = self.random.choice([Side.BUY, Side.SELL])
+        self.world.place(self.random.choice(self.accounts), symbol, side, f"{volume:.2f}", **terms)
+
+    def near(self, symbol: str) -> Decimal:
+        base, digits = SYMBOLS[symbol]
+        return Decimal(base) + Decimal(1).scaleb(-digits) * self.random.randint(-300, 300)
+
+    def some_protection(self) -> ProtectionTerms:
+        def some(most: int) -> int:
+            return self.random.choice([0, self.random.randint(1, most)])
+
+        trailing = some(150)
+        return ProtectionTerms(
+            stop_loss_points=some(300), take_profit_points=some(300), trailing_points=trailing,
+            trailing_step=some(20) if trailing else 0,
+        )  # fmt: skip
+
+    def protect(self) -> None:
+        position = self.some_position()
+        if position is not None:
+            name = self.world.request()
+            terms = self.some_protection()
+            self.world.run(
+                ModifyProtection(id=name, key=name, account=position.account, position_id=position.id, protection=terms)
+            )
+
+    def change(self) -> None:
+        order = self.some_order()
+        if order is not None:
+            name = self.world.request()
+            price = self.near(order.symbol) if order.price is not None else None
+            self.world.run(
+                ModifyOrder(id=name, key=name, account=order.account, order_id=order.id, price=price, expires_us=0)
+            )
+
+    def take_back(self) -> None:
+        order = self.some_order()
+        if order is not None:
+            name = self.world.request()
+            self.world.run(CancelOrder(id=name, key=name, account=order.account, order_id=order.id))
+
+    def expire(self) -> None:
+        name = self.world.request()
+        self.world.run(ExpireOrders(id=name, key=name))
+
+    def some_order(self) -> Order | None:
+        orders = list(self.world.state.orders.values())
+        return self.random.choice(orders) if orders else None
 
     def close(self) -> None:
         position = self.some_position()
@@ -137,10 +210,13 @@ class History:
         self.check_running_sums()
 
     def finish(self) -> None:
-        """Providers answer what is open, clients close what they hold: everybody must end flat."""
+        """Orders are taken back, providers answer what is open, clients close what they hold: everybody must end flat."""
         for symbol, (base, digits) in SYMBOLS.items():
             self.world.price(symbol, base, str(Decimal(base) + Decimal(1).scaleb(-digits)))
         while self.world.state.legs or self.world.state.positions:
+            for account in self.accounts:
+                name = self.world.request()
+                self.world.run(CancelAll(id=name, key=name, account=account))
             for leg in list(self.world.state.legs.values()):
                 self.fill(leg, (leg.volume - leg.filled_volume) * leg.quantity / leg.volume)
             for position in list(self.world.state.positions.values()):
@@ -163,10 +239,12 @@ class History:
             assert 0 <= position.volume_a <= position.volume
         for order in state.orders.values():
             assert order.filled_volume <= order.volume
+            assert order.is_resting or any(leg.order_id == order.id for leg in state.legs.values())
 
     def check_running_sums(self) -> None:
         state = self.world.state
         fresh = holdings_of(state.positions.values())
+        self.check_books()
         for account, symbols in fresh.items():
             for symbol, holding in symbols.items():
                 kept = state.holdings[account][symbol]
@@ -177,6 +255,19 @@ class History:
             at_providers[position.lp, position.symbol] += position.side.sign * position.volume_a * size  # type: ignore[assignment]
         for key in set(self.lp_books) | {k for k in at_providers if k[0]}:
             assert self.lp_books[key] == at_providers[key], key
+
+    def check_books(self) -> None:
+        """What waits for a price is exactly what the orders and positions say."""
+        state = self.world.state
+        waiting = {(trigger.kind, trigger.owner) for trigger in map(trigger_of, state.orders.values()) if trigger}
+        waiting |= {(t.kind, t.owner) for p in state.positions.values() for t in triggers_of(p)}
+        held = {
+            (kind, owner)
+            for symbol in SYMBOLS
+            for _, stream in state.books.of_symbol(symbol)
+            for kind, owner in stream.triggers.resting()
+        }
+        assert held == waiting
 
 
 def reborn(state: State) -> State:

@@ -5,6 +5,7 @@ the same bytes.
 """
 
 from decimal import Decimal
+from typing import Any
 
 from engine.core import Executed, execute, take_quote
 from engine.state import State
@@ -38,12 +39,13 @@ class World:
 
     def price(
         self, symbol: str, bid: str, ask: str, *, lps: tuple[str, ...] = ("YOFX1", "PRIMEXM"), size: str = "50"
-    ) -> None:
-        """A fresh aggregate; every named provider shows the same prices and can be traded."""
+    ) -> Executed | None:
+        """A fresh aggregate; every named provider shows the same prices and can be traded. Returns what it set off."""
         seq = self.state.quotes[symbol].seq + 1 if symbol in self.state.quotes else 1
         tops = tuple(lp_top(lp, bid=bid, ask=ask, bid_size=size, ask_size=size, at_us=self.now_us) for lp in lps)
         quote = Quote(symbol=symbol, seq=seq, bid=Decimal(bid), ask=Decimal(ask), at_us=self.now_us, tops=tops)
-        take_quote(self.state, quote)
+        arrived = take_quote(self.state, quote)
+        return self.run(arrived) if arrived is not None else None
 
     def wait(self, seconds: float) -> None:
         self.now_us += int(seconds * SECOND)
@@ -68,7 +70,7 @@ class World:
             self.run(Deposit(id=request, key=request, account=number, amount=Decimal(deposit)))
         return number
 
-    def place(self, account: int, symbol: str, side: Side, volume: str, *, key: str = "", **extra: object) -> Executed:
+    def place(self, account: int, symbol: str, side: Side, volume: str, *, key: str = "", **extra: Any) -> Executed:
         request = self.request()
         command = PlaceOrder(
             id=request,
@@ -78,7 +80,7 @@ class World:
             side=side,
             volume=Decimal(volume),
             reply_to="test",
-            **extra,  # type: ignore[arg-type]
+            **extra,
         )
         return self.run(command)
 

@@ -1,5 +1,6 @@
 """One strict reading of what comes in: numbers keep their text, and everything wrong is told at once."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -104,3 +105,45 @@ def test_a_query_parameter_given_twice_is_refused() -> None:
 @pytest.mark.parametrize("name", ["\x00", "a\nb", "x" * 100])
 def test_an_unknown_fields_name_is_not_echoed_when_it_is_odd(name: str) -> None:
     assert Fields({name: 1}, known=()).errors[0]["pointer"] == "/?"
+
+
+def test_an_inner_object_tells_its_errors_with_the_outer_ones() -> None:
+    fields = Fields({"stop_loss": {"distance": "x", "odd": 1}, "side": "up"}, known=("stop_loss", "side"))
+    fields.choice("side", ("buy", "sell"))
+    inner = fields.inner("stop_loss", known=("price", "distance"))
+    assert inner is not None
+    assert inner.whole("distance") == 0
+    with pytest.raises(Problem) as problem:
+        fields.done()
+    assert [error["pointer"] for error in problem.value.errors] == ["/side", "/stop_loss/odd", "/stop_loss/distance"]
+
+
+@pytest.mark.parametrize(("value", "errors"), [(None, 0), ("text", 1), ([], 1), (JsonNumber("1"), 1)])
+def test_what_is_no_object_has_no_inside(value: Any, errors: int) -> None:
+    fields = Fields({"x": value}, known=("x",))
+    assert fields.inner("x", known=()) is None
+    assert len(fields.errors) == errors
+    assert fields.given("x")
+    assert not fields.given("y")
+
+
+@pytest.mark.parametrize(("value", "taken"), [("0", False), ("1", True), ("5", True), ("6", False), ("1.0", False)])
+def test_a_whole_number_keeps_its_bounds(value: str, taken: bool) -> None:
+    fields = Fields({"x": JsonNumber(value)}, known=("x",))
+    fields.whole("x", least=1, most=5, code=Refusal.INVALID_STOPS)
+    assert [error["code"] for error in fields.errors] == ([] if taken else ["invalid_stops"])
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("2026-01-31T12:00:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC)),
+        ("2026-01-31T12:00:00.5Z", datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-01-31T12:00:00.000001Z", datetime(2026, 1, 31, 12, 0, 0, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.999999Z", datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_is_utc_to_the_microsecond(text: str, at: datetime) -> None:
+    fields = Fields({"x": text}, known=("x",))
+    assert fields.moment("x", Refusal.INVALID_EXPIRATION) == at
+    fields.done()

@@ -10,11 +10,11 @@ from routing.conditions import (
     TEXT_FIELDS,
     TEXT_OPERATORS,
     compile_condition,
-    mask,
 )
 from routing.policy import COMPILED_MAX, check_policy, compiled_rules
 from tests.support.builders import condition, facts, instrument, policy, rule
 from trading.configuration import Condition, ConfigurationRefused, Field, Operator, Policy, Rule
+from trading.masks import mask
 
 
 def test_every_field_can_be_read_and_every_operator_compares_something() -> None:

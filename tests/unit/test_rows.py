@@ -104,7 +104,7 @@ def appended(rows: Rows, table: object) -> list[dict[str, str]]:
     return [dict(zip(found.table.columns, line.split("\t"), strict=True)) for line in lines]
 
 
-def changed(rows: Rows, table: object) -> list[dict[str, str]]:
+def changed(rows: Rows, table: object) -> list[dict[str, str | None]]:
     return [
         dict(zip((change.key, *change.columns), values, strict=True))
         for change in rows.changes

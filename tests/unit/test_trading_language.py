@@ -11,18 +11,25 @@ from trading.accounts import ClientClass, Rights
 from trading.commands import (
     AnyCommand,
     ApplyExecution,
+    CancelAll,
+    CancelOrder,
     ChangeAccount,
     ClosePosition,
     Command,
     Deposit,
+    ExpireOrders,
+    ModifyOrder,
+    ModifyProtection,
     OpenAccount,
     PlaceOrder,
+    QuoteArrived,
     ReloadConfig,
     body,
 )
 from trading.ledger import BANK, HOUSE_COMMISSION, client_account, house_pnl, lp_account
 from trading.liquidity import ExecutionReport, ReportKind
 from trading.orders import TERMINAL, TRANSITIONS, OrderStatus, Side
+from trading.protection import ProtectionTerms
 from trading.refusals import REGISTRY, Refusal
 
 S = OrderStatus
@@ -36,7 +43,7 @@ def test_every_state_has_a_row() -> None:
 
 
 def test_terminal_states_are_left_by_nothing() -> None:
-    assert {S.FILLED, S.CANCELED, S.REJECTED} == TERMINAL
+    assert {S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED} == TERMINAL
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,8 @@ def test_terminal_states_are_left_by_nothing() -> None:
         (S.CANCELED, S.PARTIALLY_FILLED),
         (S.PARTIALLY_FILLED, S.REJECTED),
         (S.PARTIALLY_FILLED, S.PENDING_NEW),
-        (None, S.CANCELED),
+        (S.EXPIRED, S.NEW),
+        (S.NEW, S.PARTIALLY_FILLED),
         (None, S.PARTIALLY_FILLED),
     ],
 )
@@ -84,9 +92,9 @@ def test_every_refusal_has_its_terms_and_nothing_else_has() -> None:
 def test_a_refusal_can_be_told_over_every_door(refusal: Refusal) -> None:
     terms = REGISTRY[refusal]
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", refusal.value)
-    assert 400 <= terms.http < 600
+    assert 400 <= terms.http < 600 or refusal is Refusal.NO_CHANGES
     assert 10004 <= terms.mt <= 10046
-    assert terms.fix is None or terms.fix in {0, 1, 2, 3, 5, 6, 11, 13, 15, 99}
+    assert terms.fix is None or terms.fix in {0, 1, 2, 3, 4, 5, 6, 11, 13, 15, 99}
     assert terms.title.endswith(".")
     assert terms.remedy.endswith(".")
 
@@ -169,6 +177,13 @@ EACH: tuple[Command, ...] = (
     Deposit(id="1", key="k", amount=usd("10.00")),
     Deposit(id="1", key="k", amount=usd("10.00"), reference="wire 7"),
     ReloadConfig(id="1", key="k", version=3),
+    ModifyOrder(id="1", key="k", order_id=3, price=Decimal("1.10000")),
+    ModifyOrder(id="1", key="k", order_id=3, stop_price=Decimal("1.10000")),
+    CancelOrder(id="1", key="k", order_id=3),
+    CancelAll(id="1", key="k"),
+    CancelAll(id="1", key="k", symbol="EURUSD"),
+    ModifyProtection(id="1", key="k", position_id=3, protection=ProtectionTerms(stop_loss=Decimal("1.10000"))),
+    ExpireOrders(id="1", key="k"),
 )
 
 
@@ -178,7 +193,7 @@ def test_different_commands_never_have_equal_bodies() -> None:
 
 
 def test_every_command_but_a_providers_report_has_a_body() -> None:
-    assert {type(command) for command in EACH} == set(get_args(AnyCommand)) - {ApplyExecution}
+    assert {type(command) for command in EACH} == set(get_args(AnyCommand)) - {ApplyExecution, QuoteArrived}
     report = ExecutionReport(lp="YOFX1", kind=ReportKind.FILL, cl_ord_id="T0-1")
     with pytest.raises(AssertionError):
         body(ApplyExecution(id="1", key="", inbox_seq=1, report=report))

@@ -1,0 +1,195 @@
+"""Whether an order's instruction makes sense: type, prices, time in force, expiry and protection together.
+
+The shape is checked first, without the market; then, where a fresh price is known, on which side of it the order stands.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from trading.checks import Refused
+from trading.commands import PlaceOrder
+from trading.instruments import Instrument
+from trading.numbers import is_plain, plain, point
+from trading.orders import Order, OrderType, Side, TimeInForce
+from trading.protection import NOTHING_ASKED, POINTS_MAX, Protection, ProtectionTerms, resolved, wrong_side
+from trading.quotes import ClientQuote
+from trading.refusals import Refusal
+
+IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
+ALLOWED: dict[OrderType, frozenset[TimeInForce]] = {
+    OrderType.MARKET: IMMEDIATE,
+    OrderType.LIMIT: frozenset(TimeInForce),
+    OrderType.STOP: frozenset(TimeInForce) - IMMEDIATE,
+    OrderType.STOP_LIMIT: frozenset(TimeInForce) - IMMEDIATE,
+}
+"""Which times in force an order type can have."""
+PRICE_LIMIT = Decimal(10) ** 9
+EXPIRY_LIMIT_US = 4_102_444_800_000_000
+"""The year 2100."""
+NEEDS_PRICE = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
+NEEDS_STOP = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+
+
+def usual_time_in_force(order_type: OrderType) -> TimeInForce:
+    return TimeInForce.IOC if order_type is OrderType.MARKET else TimeInForce.GTC
+
+
+def check_shape(command: PlaceOrder, instrument: Instrument, now_us: int) -> Refused | None:
+    """Everything that is wrong with the instruction by itself."""
+    return (
+        _check_prices(command, instrument)
+        or _check_life(command, now_us)
+        or check_protection_terms(command.protection, instrument)
+    )
+
+
+def _check_prices(command: PlaceOrder, instrument: Instrument) -> Refused | None:
+    for name, price, needed in (
+        ("price", command.price, command.type in NEEDS_PRICE),
+        ("stop price", command.stop_price, command.type in NEEDS_STOP),
+    ):
+        if price is None and needed:
+            return Refused(Refusal.INVALID_PRICE, f"a {command.type.value} order needs a {name}")
+        refused = None if price is None else check_price_grid(price, instrument)
+        if refused:
+            return refused
+    if command.stop_price is not None and command.type not in NEEDS_STOP:
+        return Refused(Refusal.INVALID_PRICE, f"a {command.type.value} order has no stop price")
+    if command.type is OrderType.STOP and command.price is not None:
+        return Refused(Refusal.INVALID_PRICE, "a stop order has a stop price, no price")
+    return _check_slippage(command)
+
+
+def _check_slippage(command: PlaceOrder) -> Refused | None:
+    is_market = command.type is OrderType.MARKET
+    if command.max_slippage is None:
+        if is_market and command.price is not None:
+            return Refused(Refusal.INVALID_PRICE, "a market order has a price only together with max_slippage")
+        return None
+    if not is_market or command.price is None or not 0 <= command.max_slippage <= POINTS_MAX:
+        return Refused(
+            Refusal.INVALID_REQUEST, "max_slippage goes with a market order that names the price it was seen at"
+        )
+    return None
+
+
+def check_price_grid(price: Decimal, instrument: Instrument) -> Refused | None:
+    """A positive plain number with no more decimals than the symbol has."""
+    if not is_plain(price) or not 0 < price < PRICE_LIMIT or price % point(instrument.digits) != 0:
+        return Refused(
+            Refusal.INVALID_PRICE, f"a price of {instrument.symbol} is positive, with {instrument.digits} decimals"
+        )
+    return None
+
+
+def _check_life(command: PlaceOrder, now_us: int) -> Refused | None:
+    if command.time_in_force is not None and command.time_in_force not in ALLOWED[command.type]:
+        allowed = ", ".join(sorted(one.value for one in ALLOWED[command.type]))
+        return Refused(Refusal.INVALID_FILL, f"a {command.type.value} order can be {allowed}")
+    return check_expiry(command.time_in_force, command.expires_us, now_us)
+
+
+def check_expiry(time_in_force: TimeInForce | None, expires_us: int, now_us: int) -> Refused | None:
+    """An expiry belongs to gtd, and gtd to an expiry that is still to come."""
+    is_dated = time_in_force is TimeInForce.GTD
+    if is_dated != bool(expires_us):
+        return Refused(Refusal.INVALID_EXPIRATION, "an expiry goes with time_in_force gtd, and gtd with an expiry")
+    if is_dated and not now_us < expires_us < EXPIRY_LIMIT_US:
+        return Refused(Refusal.INVALID_EXPIRATION, "the expiry has passed already, or lies beyond all plans")
+    return None
+
+
+def check_protection_terms(terms: ProtectionTerms, instrument: Instrument) -> Refused | None:
+    if not terms.is_consistent:
+        return Refused(Refusal.INVALID_STOPS, "a stop loss or take profit is a price or a distance, not both")
+    for price in (terms.stop_loss, terms.take_profit):
+        if price is not None and check_price_grid(price, instrument):
+            return Refused(
+                Refusal.INVALID_STOPS, f"stop loss and take profit are prices with {instrument.digits} decimals"
+            )
+    return None
+
+
+def storable_terms(command: PlaceOrder) -> dict[str, Any]:
+    """The instruction's terms where a record can hold them; nonsense, which is refused, is left out of the record."""
+    slippage, expires_us, asked = command.max_slippage, command.expires_us, command.protection
+    prices = (asked.stop_loss, asked.take_profit)
+    is_whole = asked.is_consistent and all(price is None or _is_storable(price) for price in prices)
+    return {
+        "price": command.price if command.price is not None and _is_storable(command.price) else None,
+        "stop_price": command.stop_price
+        if command.stop_price is not None and _is_storable(command.stop_price)
+        else None,
+        "max_slippage": slippage if slippage is not None and 0 <= slippage <= POINTS_MAX else None,
+        "expires_us": expires_us if 0 <= expires_us < EXPIRY_LIMIT_US else 0,
+        "protection": asked if is_whole else NOTHING_ASKED,
+    }
+
+
+def _is_storable(price: Decimal) -> bool:
+    return is_plain(price) and 0 <= price < PRICE_LIMIT
+
+
+# --- against the market -------------------------------------------------------------------------------------------------
+
+
+def dealing_price(quote: ClientQuote, side: Side) -> Decimal:
+    """What the side is dealt at now: a buy at the ask, a sell at the bid."""
+    return quote.ask if side is Side.BUY else quote.bid
+
+
+def is_marketable(limit: Decimal, side: Side, quote: ClientQuote) -> bool:
+    """A limit order at this price can be dealt now: buys when the ask has come down to it, sells when the bid is up to it."""
+    return quote.ask <= limit if side is Side.BUY else quote.bid >= limit
+
+
+def is_past_stop(stop_price: Decimal, side: Side, quote: ClientQuote) -> bool:
+    """A stop at this price fires now: buys when the ask has risen to it, sells when the bid has fallen to it."""
+    return quote.ask >= stop_price if side is Side.BUY else quote.bid <= stop_price
+
+
+def check_against_market(order: Order, instrument: Instrument, quote: ClientQuote) -> Refused | None:
+    """What is wrong with the instruction at this price."""
+    if order.stop_price is not None and is_past_stop(order.stop_price, order.side, quote):
+        return Refused(Refusal.INVALID_PRICE, "the market is past the stop price already")
+    refused = check_slippage_at(order, instrument, quote)
+    if refused:
+        return refused
+    opened = expected_price(order, quote)
+    return check_protection_at(
+        order.protection, order.side, opened, closing_price_after(order, quote, opened), instrument
+    )
+
+
+def check_slippage_at(order: Order, instrument: Instrument, quote: ClientQuote) -> Refused | None:
+    """The market may have moved at most `max_slippage` points from the price that was seen, in either direction."""
+    if order.max_slippage is None or order.price is None:
+        return None
+    now = dealing_price(quote, order.side)
+    if abs(now - order.price) > order.max_slippage * point(instrument.digits):
+        return Refused(Refusal.PRICE_CHANGED, f"the price is {plain(now)}, more than {order.max_slippage} points away")
+    return None
+
+
+def expected_price(order: Order, quote: ClientQuote) -> Decimal:
+    """The price that the order would open at: its own where it waits for one, else the market's."""
+    if order.type is OrderType.STOP and order.stop_price is not None:
+        return order.stop_price
+    if order.type in NEEDS_PRICE and order.price is not None:
+        at_once = order.type is OrderType.LIMIT and is_marketable(order.price, order.side, quote)
+        return dealing_price(quote, order.side) if at_once else order.price
+    return dealing_price(quote, order.side)
+
+
+def closing_price_after(order: Order, quote: ClientQuote, opened: Decimal) -> Decimal:
+    """Where the position would be valued right after its opening: the other side of the same spread."""
+    return opened - order.side.sign * (quote.ask - quote.bid)
+
+
+def check_protection_at(
+    terms: ProtectionTerms, side: Side, opened: Decimal, closing: Decimal, instrument: Instrument
+) -> Refused | None:
+    """Protection that would fire at once is a mistake."""
+    protection: Protection = resolved(terms, sign=side.sign, open_price=opened, point=point(instrument.digits))
+    wrong = wrong_side(protection, sign=side.sign, closing_price=closing)
+    return Refused(Refusal.INVALID_STOPS, wrong) if wrong else None

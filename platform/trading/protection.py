@@ -1,0 +1,94 @@
+"""Stop loss, take profit and trailing stop: as asked for with an order, and as they stand on a position.
+
+They may be asked for as prices or as distances in points; distances are counted from the price that the position was opened
+at. A stop loss only ever limits a loss where it is set: the server keeps and fires it, whatever the client's terminal does.
+"""
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from trading.numbers import ZERO
+
+
+class ProtectionTerms(Struct, frozen=True, kw_only=True):
+    """What was asked for. A price and a distance for the same thing exclude each other; None and 0 ask for nothing."""
+
+    stop_loss: Decimal | None = None
+    stop_loss_points: int = 0
+    take_profit: Decimal | None = None
+    take_profit_points: int = 0
+    trailing_points: int = 0
+    """Distance at which a stop loss follows the best price."""
+    trailing_step: int = 0
+    """How far the price must have gone before the stop follows again."""
+
+    @property
+    def is_consistent(self) -> bool:
+        twice = (self.stop_loss is not None and self.stop_loss_points) or (
+            self.take_profit is not None and self.take_profit_points
+        )
+        points = (self.stop_loss_points, self.take_profit_points, self.trailing_points, self.trailing_step)
+        return not twice and all(0 <= distance <= POINTS_MAX for distance in points)
+
+
+POINTS_MAX = 10_000_000
+NOTHING_ASKED = ProtectionTerms()
+
+
+class Protection(Struct, frozen=True, kw_only=True):
+    """What stands on a position."""
+
+    stop_loss: Decimal | None = None
+    take_profit: Decimal | None = None
+    trailing_points: int = 0
+    trailing_step: int = 0
+
+
+UNPROTECTED = Protection()
+
+
+def resolved(terms: ProtectionTerms, *, sign: int, open_price: Decimal, point: Decimal) -> Protection:
+    """The terms as prices, for a position of `sign` (+1 long, -1 short) opened at `open_price`.
+
+    An average open price may lie between two points: levels are then rounded away from it, never nearer than asked. A
+    distance that would lead to a price of zero or less asks for nothing that could ever happen, and is left out.
+    """
+    down, up = (ROUND_FLOOR, ROUND_CEILING) if sign > 0 else (ROUND_CEILING, ROUND_FLOOR)
+    stop_loss = terms.stop_loss
+    if terms.stop_loss_points:
+        stop_loss = (open_price - sign * terms.stop_loss_points * point).quantize(point, rounding=down)
+    take_profit = terms.take_profit
+    if terms.take_profit_points:
+        take_profit = (open_price + sign * terms.take_profit_points * point).quantize(point, rounding=up)
+    return Protection(
+        stop_loss=stop_loss if stop_loss is not None and stop_loss > ZERO else None,
+        take_profit=take_profit if take_profit is not None and take_profit > ZERO else None,
+        trailing_points=terms.trailing_points,
+        trailing_step=terms.trailing_step,
+    )
+
+
+PARTS = {
+    "stop_loss": ("stop_loss",),
+    "take_profit": ("take_profit",),
+    "trailing_stop": ("trailing_points", "trailing_step"),
+}
+"""What protection is made of, as clients name it."""
+
+
+def keeping(changed: Protection, present: Protection, parts: tuple[str, ...]) -> Protection:
+    """`changed`, but for the named parts, which stay as they are."""
+    kept = {field: getattr(present, field) for part in parts for field in PARTS[part]}
+    return replace(changed, **kept) if kept else changed
+
+
+def wrong_side(protection: Protection, *, sign: int, closing_price: Decimal) -> str:
+    """Why the protection would fire at once at `closing_price` (bid for a long, ask for a short); empty when it would not."""
+    stop_loss, take_profit = protection.stop_loss, protection.take_profit
+    if stop_loss is not None and sign * (closing_price - stop_loss) <= 0:
+        return "the stop loss lies on the wrong side of the price"
+    if take_profit is not None and sign * (take_profit - closing_price) <= 0:
+        return "the take profit lies on the wrong side of the price"
+    return ""
