@@ -160,6 +160,8 @@ class Dispatcher:
                 quantity=leg.quantity,
                 at=datetime.now(UTC),
                 account=self._account,
+                limit_price=leg.limit_price,
+                all_or_none=leg.all_or_none,
             )
         )
         if outcome is Sending.SENT:

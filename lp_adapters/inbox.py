@@ -38,7 +38,10 @@ LOCK_BACK_WITHIN_S = 15.0
 OPTIONS = "-c statement_timeout=15000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LEG = "id, cl_ord_id, lp_symbol, side, quantity, position_id, expires_at, lp_order_id, dispatch_state, dispatched_at"
+_LEG = (
+    "id, cl_ord_id, lp_symbol, side, quantity, limit_price, all_or_none, position_id, expires_at, lp_order_id, "
+    "dispatch_state, dispatched_at"
+)
 
 
 class LockLost(Exception):
@@ -54,6 +57,8 @@ class Leg(Struct, frozen=True, kw_only=True):
     side: Side
     quantity: Decimal
     """Units of base."""
+    limit_price: Decimal | None = None
+    all_or_none: bool = False
     closes: bool
     """It closes a position, which no other provider could do."""
     expires_us: int
@@ -357,13 +362,16 @@ def _transaction(connection: psycopg.Connection[Any], work: Callable[[psycopg.Co
 
 
 def _leg(row: tuple[Any, ...]) -> Leg:
-    number, cl_ord_id, lp_symbol, side, quantity, position_id, expires_at, lp_order_id, state, dispatched_at = row
+    number, cl_ord_id, lp_symbol, side, quantity, limit_price, all_or_none, *rest = row
+    position_id, expires_at, lp_order_id, state, dispatched_at = rest
     return Leg(
         id=number,
         cl_ord_id=cl_ord_id,
         lp_symbol=lp_symbol,
         side=Side(side),
         quantity=quantity,
+        limit_price=limit_price,
+        all_or_none=all_or_none,
         closes=position_id != 0,
         expires_us=_microseconds(expires_at),
         lp_order_id=lp_order_id,

@@ -14,8 +14,10 @@ from trading.numbers import ZERO
 from trading.orders import Side
 
 IDENTIFIER_MAX = 120
-MARKET = "1"
-IMMEDIATE_OR_CANCEL = "3"
+MARKET, LIMIT = "1", "2"
+"""OrdType(40)."""
+IMMEDIATE_OR_CANCEL, FILL_OR_KILL = "3", "4"
+"""TimeInForce(59)."""
 UNKNOWN_ORDER = "5"
 REJECTED = "8"
 
@@ -38,9 +40,17 @@ NUMBERS = {32: "LastQty", 31: "LastPx", 14: "CumQty", 151: "LeavesQty"}
 
 
 def new_order_single(
-    *, cl_ord_id: str, lp_symbol: str, side: Side, quantity: Decimal, at: datetime, account: str = ""
+    *,
+    cl_ord_id: str,
+    lp_symbol: str,
+    side: Side,
+    quantity: Decimal,
+    at: datetime,
+    account: str = "",
+    limit_price: Decimal | None = None,
+    all_or_none: bool = False,
 ) -> Outgoing:
-    """NewOrderSingle(35=D): immediate-or-cancel at market, `quantity` in units of base."""
+    """NewOrderSingle(35=D), `quantity` in units of base: at market or with a limit, immediate-or-cancel or fill-or-kill."""
     owner = ((1, account),) if account else ()
     return Outgoing(
         msg_type="D",
@@ -51,8 +61,8 @@ def new_order_single(
             (54, SIDES[side]),
             (60, utc_timestamp(at)),
             (38, plain_quantity(quantity)),
-            (40, MARKET),
-            (59, IMMEDIATE_OR_CANCEL),
+            *(((40, MARKET),) if limit_price is None else ((40, LIMIT), (44, plain_quantity(limit_price)))),
+            (59, FILL_OR_KILL if all_or_none else IMMEDIATE_OR_CANCEL),
         ),
     )
 
