@@ -15,7 +15,7 @@ from trading.numbers import plain
 from trading.orders import Deal, Order
 from trading.positions import Position
 from trading.refusals import REGISTRY, Refusal
-from trading.views import deal_view, order_view, position_view
+from trading.views import LevelView, TrailingView, deal_view, order_view, position_view
 
 DIGITS_UNKNOWN = 5
 """For an order that was refused because nobody knows its symbol."""
@@ -31,18 +31,42 @@ def trimmed(value: Decimal, digits: int) -> str:
 
 def order_shape(order: Order, config: Config) -> dict[str, Any]:
     instrument = config.instruments.get(order.symbol)
-    shown = msgspec.structs.asdict(order_view(order, instrument.digits if instrument else DIGITS_UNKNOWN))
+    digits = instrument.digits if instrument else DIGITS_UNKNOWN
+    view = order_view(order, digits)
     contract_size = instrument.contract_size if instrument else None
     step = _decimals(instrument.volume_step) if instrument else 0
     return {
-        **shown,
+        **msgspec.structs.asdict(view),
         "volume": trimmed(order.volume, step),
         "filled_volume": trimmed(order.filled_volume, step),
         "quantity": None if contract_size is None else trimmed(order.volume * contract_size, 0),
         "filled_quantity": None if contract_size is None else trimmed(order.filled_volume * contract_size, 0),
+        "price": _trimmed_or_null(view.price, digits),
+        "stop_price": _trimmed_or_null(view.stop_price, digits),
+        **_protection(view.stop_loss, view.take_profit, view.trailing_stop, digits),
         "reject": _reject(order),
         "links": _links(order),
     }
+
+
+def _trimmed_or_null(value: Decimal | None, digits: int) -> str | None:
+    return None if value is None else trimmed(value, digits)
+
+
+def _protection(
+    stop_loss: LevelView | None, take_profit: LevelView | None, trailing: TrailingView | None, digits: int
+) -> dict[str, Any]:
+    return {
+        "stop_loss": _level(stop_loss, digits),
+        "take_profit": _level(take_profit, digits),
+        "trailing_stop": None if trailing is None else msgspec.structs.asdict(trailing),
+    }
+
+
+def _level(level: LevelView | None, digits: int) -> dict[str, Any] | None:
+    if level is None:
+        return None
+    return {"price": _trimmed_or_null(level.price, digits), "distance": level.distance}
 
 
 def _reject(order: Order) -> dict[str, Any] | None:
@@ -73,8 +97,11 @@ def deal_shape(deal: Deal, config: Config, money_digits: int) -> dict[str, Any]:
 def position_shape(position: Position, config: Config, money_digits: int) -> dict[str, Any]:
     instrument = config.instruments.get(position.symbol)
     step = _decimals(instrument.volume_step) if instrument else 0
+    digits = instrument.digits if instrument else DIGITS_UNKNOWN
+    view = position_view(position, digits)
     return {
-        **msgspec.structs.asdict(position_view(position, instrument.digits if instrument else DIGITS_UNKNOWN)),
+        **msgspec.structs.asdict(view),
+        **_protection(view.stop_loss, view.take_profit, view.trailing_stop, digits),
         "volume": trimmed(position.volume, step),
         "volume_opened": trimmed(position.volume_opened, step),
         "locked_volume": trimmed(position.locked, step),

@@ -50,6 +50,15 @@ def between_volumes(table: str, *columns: str) -> models.CheckConstraint:
     return models.CheckConstraint(condition=condition, name=f"{table}_volumes")
 
 
+def bounded_prices(table: str, *columns: str) -> models.CheckConstraint:
+    """Each column NULL, or from 0 to 10^12."""
+    condition = models.Q()
+    for column in columns:
+        within = models.Q(**{f"{column}__gte": 0, f"{column}__lte": VOLUME_MAX})
+        condition &= models.Q(**{f"{column}__isnull": True}) | within
+    return models.CheckConstraint(condition=condition, name=f"{table}_bounded_prices")
+
+
 def finite(table: str, *columns: str, name: str = "finite") -> models.CheckConstraint:
     """Each column strictly between -10^20 and 10^20."""
     condition = models.Q()

@@ -62,8 +62,8 @@ def once(request: Request, work: Callable[[], Response], *, required: bool = Fal
 
 
 def _fingerprint(request: Request) -> str:
-    """What makes two requests the same: method, path and the values of the body."""
-    text = "\n".join([str(request.method), request.path, json.dumps(request.data, sort_keys=True)])
+    """What makes two requests the same: method, path, query and the values of the body."""
+    text = "\n".join([str(request.method), request.get_full_path(), json.dumps(request.data, sort_keys=True)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -4,9 +4,11 @@ Refused: duplicate keys, NaN and Infinity, anything but UTF-8, lone surrogates, 
 A JSON number keeps its text (`JsonNumber`): no float is ever made, and no huge integer is ever computed.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import IO, Any, NoReturn
 
@@ -24,6 +26,9 @@ PRINTABLE = re.compile(r"[\x20-\x7e]*", re.ASCII)
 _UNSTORABLE = re.compile("[\ud800-\udfff\0]")
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_.:-]{1,48}", re.ASCII)
 SYMBOL = re.compile(r"[A-Za-z0-9._]{1,20}", re.ASCII)
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z", re.ASCII)
+WHOLE_MAX = 10**18 - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class JsonNumber(str):
@@ -104,9 +109,11 @@ class Fields:
     Readers return a harmless value after noting an error: nothing of it is used, because `done` comes before any use.
     """
 
-    def __init__(self, data: Any, *, known: Sequence[str], place: str = "") -> None:
+    def __init__(
+        self, data: Any, *, known: Sequence[str], place: str = "", errors: list[FieldError] | None = None
+    ) -> None:
         self._place = place
-        self.errors: list[FieldError] = []
+        self.errors: list[FieldError] = [] if errors is None else errors
         if isinstance(data, QueryDict):
             data = self._single(data)
         if not isinstance(data, dict):
@@ -137,8 +144,22 @@ class Fields:
     def has(self, name: str) -> bool:
         return self._data.get(name) is not None
 
+    def given(self, name: str) -> bool:
+        """The field is there, be it as null."""
+        return name in self._data
+
     def raw(self, name: str) -> Any:
         return self._data.get(name)
+
+    def inner(self, name: str, *, known: Sequence[str]) -> "Fields | None":
+        """The object under `name`, whose errors are told with these; None when it is absent, null, or no object."""
+        value = self._data.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.error(name, "Must be an object.")
+            return None
+        return Fields(value, known=known, place=f"{self._place}/{name}", errors=self.errors)
 
     def text(
         self, name: str, *, pattern: re.Pattern[str] = PRINTABLE, length_max: int = 64, default: str | None = None
@@ -164,15 +185,35 @@ class Fields:
         self.error(name, f"One of: {', '.join(choices)}.")
         return choices[0]
 
-    def whole(self, name: str, *, default: int | None = None) -> int:
-        """A whole number of at most 18 ASCII digits, as a JSON number or a text."""
+    def whole(
+        self,
+        name: str,
+        *,
+        default: int | None = None,
+        least: int = 0,
+        most: int = WHOLE_MAX,
+        code: Refusal = Refusal.INVALID_REQUEST,
+    ) -> int:
+        """A whole number within its bounds, in at most 18 ASCII digits, as a JSON number or a text."""
         value = self._data.get(name)
         if value is None and default is not None and name not in self._data:
             return default
-        if isinstance(value, str) and WHOLE.fullmatch(value):
+        if isinstance(value, str) and WHOLE.fullmatch(value) and least <= int(value) <= most:
             return int(value)
-        self.error(name, "A whole number is required.")
-        return 0
+        bounds = "" if most == WHOLE_MAX else f" from {least} to {most}"
+        self.error(name, f"A whole number{bounds} is required.", code)
+        return least
+
+    def moment(self, name: str, code: Refusal) -> datetime:
+        """A time after 1970, in UTC, as RFC 3339 writes it with a Z and at most microseconds."""
+        value = self._data.get(name)
+        if isinstance(value, str) and MOMENT.fullmatch(value):
+            with contextlib.suppress(ValueError):
+                at = datetime.fromisoformat(value)
+                if at > _EPOCH:
+                    return at
+        self.error(name, "A time in UTC is required, like 2026-01-31T12:00:00Z.", code)
+        return _EPOCH
 
     def decimal(self, name: str, code: Refusal) -> Decimal:
         """A plain decimal, as a text or as a JSON number that is written like one."""

@@ -46,6 +46,10 @@ PREFER = header("Prefer", "wait=n: seconds to wait for a final state, 2 by defau
 IDEMPOTENCY_KEY = header("Idempotency-Key", "the same request under the same key gets the same bytes for 24 hours")
 IDEMPOTENCY_KEY_REQUIRED = header("Idempotency-Key", "required: a new one for each movement of money", required=True)
 ACCOUNT_PARAMETER = OpenApiParameter("account", OpenApiTypes.INT64, description="one of your accounts; all without it")
+WHOSE_ORDERS = OpenApiParameter(
+    "account", OpenApiTypes.INT64, description="the account whose resting orders are taken back", required=True
+)
+SYMBOL_TO_CANCEL = query("symbol", "only orders in this symbol")
 PAGE_PARAMETERS = [
     ACCOUNT_PARAMETER,
     OpenApiParameter("limit", OpenApiTypes.INT, description="rows per page, 100 by default, 500 at most"),
@@ -119,15 +123,47 @@ class LinkShape(_Shape):
     href = serializers.CharField()
 
 
+class LevelShape(_Shape):
+    price = _number(required=False, allow_null=True)
+    distance = serializers.IntegerField(required=False, allow_null=True, help_text="points from the opening price")
+
+
+class TrailingShape(_Shape):
+    distance = serializers.IntegerField(help_text="points between the best price and the stop loss")
+    step = serializers.IntegerField(required=False, help_text="points that the price must gain before the stop follows")
+
+
 class ORDER_REQUEST(_Shape):  # noqa: N801 - named like the other shapes that views refer to
     account = serializers.IntegerField()
     symbol = serializers.CharField()
     side = serializers.CharField(help_text="buy or sell")
-    type = serializers.CharField(required=False, help_text="market")
+    type = serializers.CharField(required=False, help_text="market (default), limit, stop or stop_limit")
     volume = _number(required=False, help_text="lots; or quantity")
     quantity = _number(required=False, help_text="units of the base currency")
+    price = _number(required=False, allow_null=True, help_text="limit and stop_limit; market: the price that was seen")
+    stop_price = _number(required=False, allow_null=True, help_text="stop and stop_limit")
+    time_in_force = serializers.CharField(required=False, allow_null=True, help_text="gtc, day, gtd, ioc or fok")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="with gtd; UTC")
+    max_slippage = serializers.IntegerField(required=False, allow_null=True, help_text="points from price; market only")
+    stop_loss = LevelShape(required=False, allow_null=True)
+    take_profit = LevelShape(required=False, allow_null=True)
+    trailing_stop = TrailingShape(required=False, allow_null=True)
     client_order_id = serializers.CharField(required=False, max_length=48)
     comment = serializers.CharField(required=False, max_length=64)
+
+
+class ORDER_CHANGES(_Shape):  # noqa: N801
+    volume = _number(required=False)
+    price = _number(required=False)
+    stop_price = _number(required=False)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: never")
+    stop_loss = LevelShape(required=False, allow_null=True, help_text="null: none")
+    take_profit = LevelShape(required=False, allow_null=True, help_text="null: none")
+    trailing_stop = TrailingShape(required=False, allow_null=True, help_text="null: none")
+
+
+class CANCELED(_Shape):
+    canceled = serializers.IntegerField(help_text="how many orders were taken back")
 
 
 class ORDER(_Shape):
@@ -143,7 +179,16 @@ class ORDER(_Shape):
     filled_volume = _number()
     filled_quantity = _number(allow_null=True)
     avg_price = _number(allow_null=True)
+    price = _number(allow_null=True)
+    stop_price = _number(allow_null=True)
+    time_in_force = serializers.CharField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    max_slippage = serializers.IntegerField(allow_null=True)
+    stop_loss = LevelShape(allow_null=True)
+    take_profit = LevelShape(allow_null=True)
+    trailing_stop = TrailingShape(allow_null=True)
     status = serializers.CharField()
+    reason = serializers.CharField(help_text="client, stop_loss or take_profit")
     position_id = serializers.IntegerField(allow_null=True)
     reduce_only = serializers.BooleanField()
     comment = serializers.CharField()
@@ -177,10 +222,19 @@ class POSITION(_Shape):
     volume = _number()
     volume_opened = _number()
     open_price = _number()
+    stop_loss = LevelShape(allow_null=True)
+    take_profit = LevelShape(allow_null=True)
+    trailing_stop = TrailingShape(allow_null=True)
     margin = _number()
     locked_volume = _number()
     opened_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
+
+
+class PROTECTION_REQUEST(_Shape):  # noqa: N801
+    stop_loss = LevelShape(required=False, allow_null=True, help_text="null: none")
+    take_profit = LevelShape(required=False, allow_null=True, help_text="null: none")
+    trailing_stop = TrailingShape(required=False, allow_null=True, help_text="null: none")
 
 
 class CLOSE_REQUEST(_Shape):  # noqa: N801

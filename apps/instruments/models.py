@@ -40,6 +40,12 @@ class Instrument(models.Model):
     asset_class = models.CharField(max_length=10, choices=[(c.value, c.value) for c in AssetClass], default="fx")
     trade_mode = models.CharField(max_length=10, choices=[(m.value, m.value) for m in TradeMode], default="full")
 
+    sessions = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="When it trades: time_zone, trade and quote sessions (seconds since Sunday 00:00), holidays. Empty: always.",
+    )
+
     class Meta:
         ordering = ["symbol"]
         constraints = [

@@ -4,7 +4,16 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
 
-from apps.tables import JsonColumn, between_volumes, cost_column, finite, one_of, volume_column
+from apps.tables import (
+    JsonColumn,
+    between_volumes,
+    bounded_prices,
+    cost_column,
+    finite,
+    one_of,
+    price_column,
+    volume_column,
+)
 from trading.liquidity import CaseKind, DispatchState, LegStatus, ReportKind
 from trading.orders import Side
 
@@ -67,6 +76,8 @@ class LpOrder(models.Model):
     exec_ids = ArrayField(models.TextField(), blank=True)
     text = models.TextField(blank=True)
     epoch = models.BigIntegerField()
+    limit_price = price_column(null=True, blank=True)
+    all_or_none = models.BooleanField(db_default=False)
     expires_at = models.DateTimeField()
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
@@ -79,6 +90,7 @@ class LpOrder(models.Model):
         verbose_name_plural = "orders at providers"
         constraints = [
             models.UniqueConstraint(fields=["cl_ord_id"], name="lp_order_cl_ord_id"),
+            bounded_prices("lp_order", "limit_price"),
             between_volumes("lp_order", "volume", "quantity", "filled_volume"),
             finite("lp_order", "filled_cost"),
             one_of("lp_order", "side", [side.value for side in Side]),

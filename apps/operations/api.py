@@ -70,6 +70,7 @@ class PolicyView(StaffView):
     @extend_schema(operation_id="admin_get_policy", responses={200: POLICY, **PROBLEMS})
     def get(self, request: Request) -> Response:
         _record(request, "read_policy", {})
+        published.forget()  # staff see what is published now, whichever worker answers
         return Response(_shape(current_config(), active=True))
 
     @extend_schema(operation_id="admin_replace_policy", request=POLICY_REQUEST, responses={200: POLICY, **PROBLEMS})

@@ -27,6 +27,7 @@ from bus import codec, names
 from bus.client import AnswerTimeout, Busy
 from routing.policy import check_policy
 from trading import configuration, instruments
+from trading.calendar import SessionTerms
 from trading.commands import ReloadConfig
 from trading.configuration import (
     Config,
@@ -145,7 +146,15 @@ def _instrument(row: Instrument) -> instruments.Instrument:
         quote_age_max_us=int(row.quote_age_max_ms * 1000 * clock_speed()),
         asset_class=instruments.AssetClass(row.asset_class),
         trade_mode=instruments.TradeMode(row.trade_mode),
+        sessions=_sessions(row),
     )
+
+
+def _sessions(row: Instrument) -> SessionTerms:
+    try:
+        return msgspec.convert(row.sessions, SessionTerms)
+    except msgspec.ValidationError as error:
+        raise ConfigurationRefused(f"{row.symbol}: sessions: {error}") from None
 
 
 def _group(row: Group, symbols: dict[str, instruments.Instrument]) -> configuration.Group:

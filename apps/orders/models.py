@@ -4,8 +4,17 @@ from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
-from apps.tables import between_volumes, cost_column, finite, money_column, one_of, price_column, volume_column
-from trading.orders import Book, DealEntry, OrderStatus, OrderType, Side
+from apps.tables import (
+    between_volumes,
+    bounded_prices,
+    cost_column,
+    finite,
+    money_column,
+    one_of,
+    price_column,
+    volume_column,
+)
+from trading.orders import Book, DealEntry, OrderReason, OrderStatus, OrderType, Side, TimeInForce
 
 
 class Order(models.Model):
@@ -32,6 +41,19 @@ class Order(models.Model):
     filled_a = volume_column()
     margin_reserved = money_column()
     attempts = ArrayField(models.TextField(), blank=True)
+    price = price_column(null=True, blank=True)
+    stop_price = price_column(null=True, blank=True)
+    time_in_force = models.TextField(db_default=TimeInForce.IOC.value)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    max_slippage = models.IntegerField(null=True, blank=True)
+    stop_loss = price_column(null=True, blank=True)
+    stop_loss_points = models.IntegerField(db_default=0)
+    take_profit = price_column(null=True, blank=True)
+    take_profit_points = models.IntegerField(db_default=0)
+    trailing_points = models.IntegerField(db_default=0)
+    trailing_step = models.IntegerField(db_default=0)
+    is_triggered = models.BooleanField(db_default=False)
+    reason = models.TextField(db_default=OrderReason.CLIENT.value)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -43,6 +65,9 @@ class Order(models.Model):
             finite("trade_order", "filled_cost", "margin_reserved"),
             one_of("trade_order", "side", [side.value for side in Side]),
             one_of("trade_order", "type", [kind.value for kind in OrderType]),
+            one_of("trade_order", "time_in_force", [one.value for one in TimeInForce]),
+            one_of("trade_order", "reason", [reason.value for reason in OrderReason]),
+            bounded_prices("trade_order", "price", "stop_price", "stop_loss", "take_profit"),
             one_of("trade_order", "status", [status.value for status in OrderStatus]),
             models.CheckConstraint(
                 condition=models.Q(book__isnull=True) | models.Q(book__in=["", *(book.value for book in Book)]),
@@ -57,7 +82,7 @@ class Order(models.Model):
             models.Index(
                 fields=["id"],
                 name="trade_order_live",
-                condition=models.Q(status__in=["pending_new", "partially_filled"]),
+                condition=models.Q(status__in=["pending_new", "new", "partially_filled"]),
             ),
         ]
 

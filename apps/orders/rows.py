@@ -3,6 +3,7 @@
 from apps.orders.models import Deal, Order
 from apps.times import micros
 from trading import orders
+from trading.protection import ProtectionTerms
 
 
 def order_value(row: Order) -> orders.Order:
@@ -30,6 +31,21 @@ def order_value(row: Order) -> orders.Order:
         filled_a=row.filled_a,
         margin_reserved=row.margin_reserved,
         attempts=tuple(row.attempts),
+        price=row.price,
+        stop_price=row.stop_price,
+        time_in_force=orders.TimeInForce(row.time_in_force),
+        expires_us=micros(row.expires_at) if row.expires_at else 0,
+        max_slippage=row.max_slippage,
+        protection=ProtectionTerms(
+            stop_loss=row.stop_loss,
+            stop_loss_points=row.stop_loss_points,
+            take_profit=row.take_profit,
+            take_profit_points=row.take_profit_points,
+            trailing_points=row.trailing_points,
+            trailing_step=row.trailing_step,
+        ),
+        is_triggered=row.is_triggered,
+        reason=orders.OrderReason(row.reason),
     )
 
 

@@ -1,4 +1,4 @@
-"""Placing orders and closing positions through the engine: gather, decide, record, tell.
+"""Placing, changing and taking back orders, closing and protecting positions, through the engine: gather, decide, record, tell.
 
 The engine decides and records; here the command is made and its answer understood. A lost answer is never a failure: the
 order is looked up under its key, and only when it is not there (yet) is the outcome called unknown.
@@ -14,8 +14,9 @@ from apps.doors.problems import Problem
 from apps.orders.queries import order_by_key, order_by_ticket
 from bus.client import AnswerTimeout, Busy
 from trading.answers import Answer
-from trading.commands import ClosePosition, PlaceOrder
-from trading.orders import Order, OrderStatus, Side
+from trading.commands import CancelAll, CancelOrder, ClosePosition, ModifyOrder, ModifyProtection, PlaceOrder
+from trading.orders import Order, OrderStatus, OrderType, Side, TimeInForce
+from trading.protection import NOTHING_ASKED, ProtectionTerms
 from trading.refusals import Refusal
 
 BUSY_RETRY_MS = 500
@@ -37,10 +38,46 @@ class Placed:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """How an order is to be dealt: its type, prices, life and protection. The default is a plain market order."""
+
+    type: OrderType = OrderType.MARKET
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce | None = None
+    expires_us: int = 0
+    max_slippage: int | None = None
+    protection: ProtectionTerms = NOTHING_ASKED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """New terms for a resting order; None leaves a term as it is, `expires_us` 0 is never."""
+
+    volume: Decimal | None = None
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    expires_us: int | None = None
+    protection: ProtectionTerms | None = None
+
+
+# --- placing and closing ------------------------------------------------------------------------------------------------
+
+
 def place_order(
-    *, account: int, symbol: str, side: Side, volume: Decimal, comment: str, key: str, actor: str, wait_s: float
+    *,
+    account: int,
+    symbol: str,
+    side: Side,
+    volume: Decimal,
+    instruction: Instruction,
+    comment: str,
+    key: str,
+    actor: str,
+    wait_s: float,
 ) -> Placed:
-    """Place a market order and wait for its end. `key` is the client_order_id; empty to use the request's own id.
+    """Place an order and wait until it is dealt or rests. `key` is the client_order_id; empty to use the request's own id.
 
     Raises Problem for what left no order behind, and for an outcome that is not known.
     """
@@ -54,6 +91,13 @@ def place_order(
         side=side,
         volume=volume,
         comment=comment,
+        type=instruction.type,
+        price=instruction.price,
+        stop_price=instruction.stop_price,
+        time_in_force=instruction.time_in_force,
+        expires_us=instruction.expires_us,
+        max_slippage=instruction.max_slippage,
+        protection=instruction.protection,
     )
     return _carried_out(command, wait_s)
 
@@ -92,7 +136,8 @@ def _found(command: PlaceOrder | ClosePosition) -> Placed:
         raise Problem(Refusal.TIMEOUT_UNKNOWN, extra={"client_order_id": command.key})
     if order.uuid != command.id:
         return Placed(order, Outcome.REPEATED)
-    return Placed(order, Outcome.FINAL if order.is_terminal else Outcome.WORKING)
+    is_settled = order.is_terminal or order.is_resting
+    return Placed(order, Outcome.FINAL if is_settled else Outcome.WORKING)
 
 
 def _understood(command: PlaceOrder | ClosePosition, answer: Answer) -> Placed:
@@ -100,7 +145,7 @@ def _understood(command: PlaceOrder | ClosePosition, answer: Answer) -> Placed:
         return Placed(_repeated(command, answer), Outcome.REPEATED)
     if answer.order is None:
         raise Problem(Refusal(answer.refusal or Refusal.INTERNAL), answer.detail)
-    return Placed(answer.order, Outcome.FINAL if answer.order.is_terminal else Outcome.WORKING)
+    return Placed(answer.order, Outcome.FINAL if answer.final else Outcome.WORKING)
 
 
 def _repeated(command: PlaceOrder | ClosePosition, answer: Answer) -> Order:
@@ -113,3 +158,118 @@ def _repeated(command: PlaceOrder | ClosePosition, answer: Answer) -> Order:
 
 def is_refused(order: Order) -> bool:
     return order.status is OrderStatus.REJECTED
+
+
+# --- changing and taking back -------------------------------------------------------------------------------------------
+
+
+def modify_order(*, order: Order, changes: Changes, key: str, actor: str) -> Order:
+    """Give a resting order new terms; the order as it is afterwards, unchanged when there was nothing to change.
+
+    Raises Problem: the refusal, or an outcome that is not known.
+    """
+    request_id = str(uuid7())
+    command = ModifyOrder(
+        id=request_id,
+        key=key or request_id,
+        account=order.account,
+        actor=actor,
+        order_id=order.id,
+        volume=changes.volume,
+        price=changes.price,
+        stop_price=changes.stop_price,
+        expires_us=changes.expires_us,
+        protection=changes.protection,
+    )
+    answer = _answer_to(command)
+    if answer.order is not None:
+        return answer.order
+    present = _present(order)
+    if answer.replayed or answer.refusal == Refusal.NO_CHANGES:
+        return present
+    raise _refused_about(present, answer)
+
+
+def cancel_order(*, order: Order, key: str, actor: str) -> Order:
+    """Take a resting order back; the order as it is afterwards. An order that is canceled already is what was asked for.
+
+    Raises Problem: the refusal, or an outcome that is not known.
+    """
+    if order.status is OrderStatus.CANCELED:
+        return order
+    request_id = str(uuid7())
+    command = CancelOrder(id=request_id, key=key or request_id, account=order.account, actor=actor, order_id=order.id)
+    try:
+        answer = _answer_to(command)
+    except Problem:
+        present = _present(order)
+        if present.status is OrderStatus.CANCELED:
+            return present
+        raise
+    if answer.order is not None:
+        return answer.order
+    present = _present(order)
+    if answer.replayed or present.status is OrderStatus.CANCELED:
+        return present
+    raise _refused_about(present, answer)
+
+
+def cancel_all(*, account: int, symbol: str, key: str, actor: str) -> int:
+    """Take back every resting order of the account, or those in `symbol`; how many that were. Raises Problem."""
+    request_id = str(uuid7())
+    command = CancelAll(id=request_id, key=key or request_id, account=account, actor=actor, symbol=symbol)
+    answer = _answer_to(command)
+    if answer.refusal:
+        raise _refused(answer)
+    return answer.reference
+
+
+def modify_protection(
+    *, account: int, position_id: int, protection: ProtectionTerms, keep: tuple[str, ...], key: str, actor: str
+) -> None:
+    """Replace a position's stop loss, take profit and trailing stop. Raises Problem; nothing to change is no problem."""
+    request_id = str(uuid7())
+    command = ModifyProtection(
+        id=request_id,
+        key=key or request_id,
+        account=account,
+        actor=actor,
+        position_id=position_id,
+        protection=protection,
+        keep=keep,
+    )
+    answer = _answer_to(command)
+    if answer.refusal and answer.refusal != Refusal.NO_CHANGES:
+        raise _refused(answer)
+
+
+def _answer_to(command: ModifyOrder | CancelOrder | CancelAll | ModifyProtection) -> Answer:
+    try:
+        return engine().submit(command, FIRST_ANSWER_S)
+    except Busy:
+        raise Problem(Refusal.BUSY, retry_after_ms=BUSY_RETRY_MS) from None
+    except AnswerTimeout:
+        detail = "Look at the order or position in a moment, before sending the request again."
+        raise Problem(Refusal.TIMEOUT_UNKNOWN, detail) from None
+
+
+def _present(order: Order) -> Order:
+    """The order as it is recorded now."""
+    present = order_by_ticket(order.account, order.id)
+    assert present is not None, "orders are never deleted"
+    return present
+
+
+def _refused_about(present: Order, answer: Answer) -> Problem:
+    """A refusal about an order that exists: one that has ended is said to have ended."""
+    if answer.refusal == Refusal.ORDER_NOT_FOUND and present.is_terminal:
+        return Problem(Refusal.ORDER_NOT_FOUND, f"The order is {present.status.value} already.")
+    return _refused(answer)
+
+
+def _refused(answer: Answer) -> Problem:
+    """The key of these commands is an Idempotency-Key or the request's own id, never a client_order_id."""
+    code = Refusal(answer.refusal or Refusal.INTERNAL)
+    if code is Refusal.CLIENT_ORDER_ID_REUSED:
+        return Problem(Refusal.IDEMPOTENCY_KEY_REUSED)
+    return Problem(code, answer.detail)

@@ -1,4 +1,4 @@
-"""Positions over REST: list, read, close."""
+"""Positions over REST: list, read, protect, close."""
 
 from decimal import Decimal
 
@@ -22,15 +22,18 @@ from apps.doors.schema import (
     POSITION_PAGE,
     PREFER,
     PROBLEMS,
+    PROTECTION_REQUEST,
     query,
 )
 from apps.doors.views import DoorView, wait_s
-from apps.orders.api import money_digits, placed_response, volume_field
-from apps.orders.services import close_position
+from apps.orders.api import money_digits, placed_response
+from apps.orders.reading import PROTECTION_FIELDS, protection_of, volume_field
+from apps.orders.services import close_position, modify_protection
 from apps.positions.models import Position
 from apps.positions.rows import position_value
 from apps.published import current_config
 from apps.shapes import position_shape
+from trading.protection import NOTHING_ASKED
 from trading.refusals import Refusal
 
 
@@ -70,14 +73,24 @@ class PositionsView(DoorView):
 
 
 class PositionView(DoorView):
-    """One position."""
+    """One position: read, and protect."""
+
+    bucket = None
 
     @extend_schema(operation_id="get_position", responses={200: POSITION, **PROBLEMS})
     def get(self, request: Request, position: str) -> Response:
-        row = _owned(request, position)
-        config = current_config()
-        digits = money_digits([row.account], config)
-        return Response(position_shape(position_value(row), config, digits[row.account]))
+        take(request, "other", f"user:{caller_of(request).pk}")
+        return _shown(_owned(request, position))
+
+    @extend_schema(
+        operation_id="protect_position",
+        request=PROTECTION_REQUEST,
+        parameters=[IDEMPOTENCY_KEY],
+        responses={200: POSITION, **PROBLEMS},
+    )
+    def patch(self, request: Request, position: str) -> HttpResponseBase:
+        key = key_of(request, required=False)
+        return once(request, lambda: _protect(request, position, key))
 
 
 class ClosePositionView(DoorView):
@@ -94,6 +107,30 @@ class ClosePositionView(DoorView):
     def post(self, request: Request, position: str) -> HttpResponseBase:
         key = key_of(request, required=False)
         return once(request, lambda: _close(request, position, key))
+
+
+def _shown(row: Position) -> Response:
+    config = current_config()
+    digits = money_digits([row.account], config)
+    return Response(position_shape(position_value(row), config, digits[row.account]))
+
+
+def _protect(request: Request, position: str, idempotency_key: str) -> Response:
+    row = _owned(request, position)
+    fields = Fields(request.data, known=PROTECTION_FIELDS)
+    protection = protection_of(fields, NOTHING_ASKED)
+    keep = tuple(name for name in PROTECTION_FIELDS if not fields.given(name))
+    fields.done()
+    take(request, "closes", f"account:{row.account}")
+    modify_protection(
+        account=row.account,
+        position_id=row.id,
+        protection=protection,
+        keep=keep,
+        key=command_key(request, idempotency_key) if idempotency_key else "",
+        actor=f"user:{request.user.pk}",
+    )
+    return _shown(_owned(request, position))
 
 
 def _close(request: Request, position: str, idempotency_key: str) -> Response:

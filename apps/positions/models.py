@@ -2,7 +2,16 @@
 
 from django.db import models
 
-from apps.tables import between_volumes, cost_column, finite, money_column, one_of, volume_column
+from apps.tables import (
+    between_volumes,
+    bounded_prices,
+    cost_column,
+    finite,
+    money_column,
+    one_of,
+    price_column,
+    volume_column,
+)
 from trading.orders import Side
 
 
@@ -22,6 +31,10 @@ class Position(models.Model):
     volume_a = volume_column()
     cost_a = cost_column()
     locked = volume_column()
+    stop_loss = price_column(null=True, blank=True)
+    take_profit = price_column(null=True, blank=True)
+    trailing_points = models.IntegerField(db_default=0)
+    trailing_step = models.IntegerField(db_default=0)
     opened_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -29,6 +42,7 @@ class Position(models.Model):
         db_table = "position"
         constraints = [
             between_volumes("position", "volume_opened", "volume", "volume_a_opened", "volume_a", "locked"),
+            bounded_prices("position", "stop_loss", "take_profit"),
             finite("position", "cost", "margin", "cost_a"),
             models.CheckConstraint(
                 condition=models.Q(

@@ -4,6 +4,7 @@ from apps.positions.models import Position
 from apps.times import micros
 from trading import positions
 from trading.orders import Side
+from trading.protection import Protection
 
 
 def position_value(row: Position) -> positions.Position:
@@ -23,4 +24,10 @@ def position_value(row: Position) -> positions.Position:
         volume_a=row.volume_a,
         cost_a=row.cost_a,
         locked=row.locked,
+        protection=Protection(
+            stop_loss=row.stop_loss,
+            take_profit=row.take_profit,
+            trailing_points=row.trailing_points,
+            trailing_step=row.trailing_step,
+        ),
     )

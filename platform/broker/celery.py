@@ -7,6 +7,8 @@ from celery import Celery
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
 
 PRUNE_EVERY_S = 600.0
+EXPIRE_EVERY_S = 5.0
+"""Expired orders are never dealt, whatever the time; this is how late their clients hear of it at most."""
 
 
 def _broker_url() -> str:
@@ -32,6 +34,14 @@ app.conf.update(
     worker_hijack_root_logger=False,
     timezone="UTC",
     enable_utc=True,
-    beat_schedule={"prune": {"task": "apps.operations.tasks.prune", "schedule": PRUNE_EVERY_S}},
+    beat_schedule={
+        "prune": {"task": "apps.operations.tasks.prune", "schedule": PRUNE_EVERY_S},
+        "expire_orders": {
+            "task": "apps.operations.tasks.expire_orders",
+            "schedule": EXPIRE_EVERY_S,
+            # A worker that was away does not have to catch up: one round ends all that is due.
+            "options": {"expires": EXPIRE_EVERY_S},
+        },
+    },
 )
 app.autodiscover_tasks(["apps.operations"])

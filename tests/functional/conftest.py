@@ -45,13 +45,18 @@ QUOTED_EVERY_S = 0.2
 
 
 class Desk:
-    """Publishes a fresh price of every symbol several times a second, except of those that a test has silenced."""
+    """Publishes a fresh price of every symbol several times a second, except of those that a test has silenced.
+
+    Prices stand still until a test moves one.
+    """
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(url)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
+        self._lock = threading.Lock()
         self._seq = 0
+        self._prices = dict(PRICES)
         self.silent: set[str] = set()
 
     def start(self) -> None:
@@ -61,14 +66,27 @@ class Desk:
         self._stop.set()
         self._thread.join()
 
+    def move(self, symbol: str, bid: str, ask: str) -> None:
+        """The market goes there, and stays."""
+        with self._lock:
+            self._prices[symbol] = (bid, ask)
+            self._publish(symbol)
+
+    def settle(self) -> None:
+        """Back to where every test begins."""
+        for symbol, (bid, ask) in PRICES.items():
+            if self._prices[symbol] != (bid, ask):
+                self.move(symbol, bid, ask)
+
     def _run(self) -> None:
         while not self._stop.wait(QUOTED_EVERY_S):
-            self._seq += 1
-            for symbol in PRICES.keys() - self.silent:
-                self._publish(symbol)
+            with self._lock:
+                for symbol in PRICES.keys() - self.silent:
+                    self._publish(symbol)
 
     def _publish(self, symbol: str) -> None:
-        bid, ask = (Decimal(text) for text in PRICES[symbol])
+        self._seq += 1
+        bid, ask = (Decimal(text) for text in self._prices[symbol])
         at_us = wall()
         top = LpTop(
             lp="YOFX1",
@@ -98,6 +116,7 @@ class House:
     passwords: dict[str, str]
     desk: Desk
     engine: "subprocess.Popen[bytes]"
+    environment: dict[str, str]
     _tokens: dict[str, str] = field(default_factory=dict)
 
     def anonymous(self) -> httpx.Client:
@@ -116,6 +135,10 @@ class House:
             answer = client.post("/v1/auth/token", json={"username": username, "password": self.passwords[username]})
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
+
+    def manage(self, *arguments: str) -> str:
+        """What a management command prints."""
+        return _manage(self.environment, *arguments)
 
     def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
@@ -157,7 +180,7 @@ def house(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         url = f"http://127.0.0.1:{port}"
         eventually(lambda: _answers(url), within_s=30)
         passwords = codec.decode((data / "secrets" / "demo-logins.json").read_bytes(), dict[str, str])
-        yield House(url, database_url, redis.Redis.from_url(redis_url), passwords, desk, engine)
+        yield House(url, database_url, redis.Redis.from_url(redis_url), passwords, desk, engine, environment)
     finally:
         desk.stop()
         for process in (web, engine):
@@ -216,12 +239,13 @@ def processes_address(url: str, old: str, new: str) -> str:
     return f"{before[: -len(old)]}{new}{mark}{after}"
 
 
-def _manage(environment: dict[str, str], *arguments: str) -> None:
+def _manage(environment: dict[str, str], *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=processes.ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def _start(command: tuple[str, ...], environment: dict[str, str], log: Path) -> "subprocess.Popen[bytes]":

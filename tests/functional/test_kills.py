@@ -361,11 +361,16 @@ def everything_agrees(house: WholeHouse, traders: list[Trader], reconciled: dict
     assert house.sql("SELECT id FROM trade_order WHERE status <> ALL(%s)", [s.value for s in TERMINAL]) == []
     assert house.sql("SELECT id FROM position WHERE volume > 0") == []
     assert house.sql("SELECT * FROM parked_command") == []
-    assert house.sql("SELECT * FROM lp_case") == []
+    assert [case for case in house.sql("SELECT kind, report FROM lp_case") if not is_denial(*case)] == []
     assert provider_differences(house) == []
     restarts = {row["name"]: row["restarts"] for row in house.table()}
     struck = Counter(name for strike in (*STRIKES, ("engine",)) for name in strike)
     assert restarts == {name: struck[name] for name in PROCESSES}, restarts
+
+
+def is_denial(kind: str, report: dict[str, object]) -> bool:
+    """A provider that was killed before it had an order denies it afterwards: the order ends, and a dealer hears of it."""
+    return kind == "status_mismatch" and report["kind"] == "rejected" and report["ord_rej_reason"] == "5"
 
 
 def lost_or_changed(house: WholeHouse, traders: list[Trader]) -> list[str]:

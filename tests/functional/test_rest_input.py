@@ -106,10 +106,10 @@ def test_a_lookalike_is_not_the_symbol(anna: httpx.Client, symbol: str) -> None:
         "leverage",
         "book",
         "status",
-        "price",
+        "limit_price",
         "kyc_level",
         "volume_a",
-        "stop_loss",
+        "sl",
         "id",
         "ticket",
     ],
@@ -157,7 +157,7 @@ def test_only_json_is_understood(anna: httpx.Client, content_type: str) -> None:
 
 def test_what_does_not_exist_is_a_problem_too(anna: httpx.Client) -> None:
     assert anna.get("/v1/nothing").json()["code"] == "not_found"
-    answer = anna.delete("/v1/orders")
+    answer = anna.put("/v1/orders")
     assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
     assert "POST" in answer.headers["Allow"]
     assert anna.options("/v1/orders").status_code == 405

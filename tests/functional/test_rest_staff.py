@@ -1,5 +1,6 @@
 """What staff may see and change: decisions, reconciliation, the policy; the admin over every model."""
 
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -50,7 +51,8 @@ def test_books_agree(anna: httpx.Client, dealer: httpx.Client) -> None:
     assert set(books["ledger"].values()) <= {"0.00"}
     assert set(books["balances"].values()) <= {"0.00"}
     line = books["symbols"]["EURUSD"]
-    assert float(line["clients"]) == -float(line["house"]) + sum(float(net) for net in line["clients_at_lps"].values())
+    at_providers = sum((Decimal(net) for net in line["clients_at_lps"].values()), Decimal(0))
+    assert Decimal(line["clients"]) == at_providers - Decimal(line["house"])
     assert books["flat"] is False
 
 
