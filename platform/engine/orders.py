@@ -176,8 +176,9 @@ def _cancel_new(work: Work, asked: Asked, order: Order) -> None:
 def carry_out(work: Work, order: Order, decision: Decision, quote: Quote) -> Order:
     """Deal with the house at once, or hand the A part to its provider and wait. Returns the order after it."""
     volume_a = order.filled_a + decision.volume_a
+    if order.book is None:  # the record holds one decision per order: the first
+        work.emit(OrderRouted(order.id, decision))
     order = replace(order, book=decision.book, volume_a=volume_a)
-    work.emit(OrderRouted(order.id, decision))
     if decision.volume_a:
         if not order.filled_volume:
             order = replace(order, status=OrderStatus.PENDING_NEW)

@@ -18,6 +18,7 @@ from engine.state import State, rebuild, state_hash
 from tests.support.world import World
 from trading.accounts import ClientClass
 from trading.commands import CancelAll, CancelOrder, ExpireOrders, ModifyOrder, ModifyProtection
+from trading.events import ChildOrderRouted, CommandKeyed, DealMade, OrderRouted, PositionOpened
 from trading.liquidity import LpOrder, ReportKind
 from trading.margin import holdings_of
 from trading.orders import Order, OrderType, Side, TimeInForce
@@ -223,11 +224,25 @@ class History:
                 if position.locked == 0:
                     self.world.close(position.account, position.id)
         self.check_conservation()
+        self.check_keys()
         assert set(self.lp_books.values()) <= {0}
         assert self.world.state.orders == {}
         assert all(self.world.state.margin_used(account) == 0 for account in self.accounts)
 
     # --- what must hold ---
+
+    def check_keys(self) -> None:
+        """What a table holds once is said once: the database would refuse the batch with the second."""
+        events = [event for done in self.world.executed for event in done.events]
+        for kind, key in (
+            (OrderRouted, lambda event: event.order_id),
+            (DealMade, lambda event: event.deal.id),
+            (ChildOrderRouted, lambda event: event.leg.cl_ord_id),
+            (PositionOpened, lambda event: event.position.id),
+            (CommandKeyed, lambda event: (event.account, event.key)),
+        ):
+            said = Counter(key(event) for event in events if isinstance(event, kind))
+            assert [one for one, times in said.items() if times > 1] == [], kind.__name__
 
     def check_conservation(self) -> None:
         state = self.world.state
