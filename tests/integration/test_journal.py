@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from bus.codec import encode
 from bus.store import load_config
@@ -21,7 +22,7 @@ from tests.support.builders import CURRENCY_DIGITS, NOW_US, config, eurusd, quot
 from trading.accounts import ClientClass
 from trading.commands import AnyCommand, ClosePosition, Deposit, OpenAccount, PlaceOrder, ReloadConfig
 from trading.liquidity import ExecutionReport, LegStatus, ReportKind
-from trading.orders import Side
+from trading.orders import OrderType, Side
 
 Connection = psycopg.Connection[Any]
 
@@ -188,6 +189,22 @@ def test_an_a_order_becomes_a_leg_for_its_provider_and_its_fill_a_deal(shard: Sh
     assert one(connection, "SELECT lp, exec_id, lp_price, book FROM deal") == ("YOFX1", "E1", Decimal("1.08520"), "A")
     assert shard.take_inbox(facts) == 0
     facts.close()
+    check(connection)
+
+
+def test_a_limit_that_comes_back_from_its_provider_is_routed_again(shard: Shard, connection: Connection) -> None:
+    shard.do(structs.replace(buy(1, account=2), type=OrderType.LIMIT, price=Decimal("1.08600")))
+    canceled = structs.replace(fill_of(shard, "C1", "0"), kind=ReportKind.CANCELED)
+    say(connection, canceled, 1)
+    facts = Facts(shard.url)
+    assert shard.take_inbox(facts) == 1
+    facts.close()
+    assert one(connection, "SELECT status FROM trade_order") == "new"
+    (write,) = shard.step.handle(QuotesTaken([eurusd("1.08500")], NOW_US + shard.made))
+    assert isinstance(write, Write)
+    shard.settle(write.batch)
+    assert one(connection, "SELECT count(*) FROM lp_order") == 2
+    assert one(connection, "SELECT count(*) FROM routing_decision") == 1
     check(connection)
 
 
