@@ -42,6 +42,11 @@ def cost_column(**options: Any) -> "models.DecimalField[Any, Any]":
     return models.DecimalField(max_digits=38, decimal_places=18, **options)
 
 
+def exact_column(**options: Any) -> "models.DecimalField[Any, Any]":
+    """Money with fractions of a cent."""
+    return models.DecimalField(max_digits=32, decimal_places=10, **options)
+
+
 def between_volumes(table: str, *columns: str) -> models.CheckConstraint:
     """0 <= each column <= 10^12."""
     condition = models.Q()

@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from bench.report import figure, inputs, percentile
 from trading.orders import Side
+from trading.protection import StopTriggerMethod
 from trading.trailing import Trail, TrailBook, TrailingTerms
-from trading.triggers import StopTriggerMethod, Trigger, TriggerBook, TriggerKind, trigger_for
+from trading.triggers import Trigger, TriggerBook, TriggerKind, trigger_for
 
 T = TypeVar("T")
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Value
 
 from apps.tables import finite, money_column, one_of
 from trading.accounts import ClientClass, Rights
@@ -110,11 +111,17 @@ class Account(models.Model):
     credit = money_column()
     version = models.BigIntegerField()
     seq = models.BigIntegerField()
+    jurisdiction = models.TextField(blank=True, db_default="")
+    stp_only = models.BooleanField(db_default=False)
+    alarm = models.IntegerField(db_default=0)
+    commission_blocked = money_column(db_default=0)
+    day_trades = ArrayField(models.TextField(), db_default=Value([], ArrayField(models.TextField())), blank=True)
+    turnover = models.JSONField(db_default=Value([], models.JSONField()), blank=True)
 
     class Meta:
         db_table = "account"
         constraints = [
-            finite("account", "balance", "credit"),
+            finite("account", "balance", "credit", "commission_blocked"),
             models.CheckConstraint(condition=models.Q(leverage__gte=1, leverage__lte=1000), name="account_leverage"),
             one_of("account", "rights", [right.value for right in Rights]),
             one_of("account", "client_class", [kind.value for kind in ClientClass]),

@@ -1,5 +1,7 @@
 """From the engine's row to the value that the pure rooms understand."""
 
+import msgspec
+
 from apps.accounts.models import Account
 from trading import accounts
 
@@ -16,4 +18,10 @@ def account_value(row: Account) -> accounts.Account:
         credit=row.credit,
         version=row.version,
         seq=row.seq,
+        jurisdiction=row.jurisdiction,
+        stp_only=row.stp_only,
+        alarm=row.alarm,
+        commission_blocked=row.commission_blocked,
+        day_trades=tuple(row.day_trades),
+        turnover=msgspec.convert(row.turnover, tuple[accounts.DayTurnover, ...]),
     )

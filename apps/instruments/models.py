@@ -38,7 +38,7 @@ class Instrument(models.Model):
     volume_step = volume_column()
     quote_age_max_ms = models.PositiveIntegerField(default=3000, help_text="An older quote is not dealt on.")
     asset_class = models.CharField(max_length=10, choices=[(c.value, c.value) for c in AssetClass], default="fx")
-    trade_mode = models.CharField(max_length=10, choices=[(m.value, m.value) for m in TradeMode], default="full")
+    trade_mode = models.CharField(max_length=24, choices=[(m.value, m.value) for m in TradeMode], default="full")
 
     sessions = models.JSONField(
         default=dict,

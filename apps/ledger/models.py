@@ -7,7 +7,7 @@ cannot show composite keys, and nothing here is looked up by model key.
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 
-from apps.tables import MONEY_MAX, finite, money_column, one_of
+from apps.tables import MONEY_MAX, finite, money_column, one_of, price_column, volume_column
 from trading.ledger import TransactionKind
 
 
@@ -93,3 +93,41 @@ class Balance(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account} {self.currency}"
+
+
+class CommissionBlock(models.Model):
+    """One deal's daily commission, counted. Key: account, rule and key. Append-only."""
+
+    account = models.BigIntegerField(primary_key=True)
+    rule = models.TextField()
+    date = models.DateField()
+    key = models.TextField()
+    units = price_column()
+    volume = volume_column()
+    money = price_column()
+
+    class Meta:
+        db_table = "commission_block"
+        constraints = [finite("commission_block", "units", "volume", "money")]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.rule} {self.key}"
+
+
+class CommissionDay(models.Model):
+    """One account's daily commission of one date under one rule, posted. Key: account, rule and date. Append-only."""
+
+    account = models.BigIntegerField(primary_key=True)
+    rule = models.TextField()
+    date = models.DateField()
+    amount = money_column()
+    lots = volume_column()
+    money = price_column()
+    transaction_id = models.BigIntegerField()
+
+    class Meta:
+        db_table = "commission_day"
+        constraints = [finite("commission_day", "amount", "lots", "money")]
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.rule} {self.date}"

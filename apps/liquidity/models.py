@@ -75,6 +75,8 @@ class LpOrder(models.Model):
     lp_order_id = models.TextField(blank=True)
     exec_ids = ArrayField(models.TextField(), blank=True)
     text = models.TextField(blank=True)
+    price_shift = price_column(db_default=0)
+    client_price = price_column(null=True, blank=True)
     epoch = models.BigIntegerField()
     limit_price = price_column(null=True, blank=True)
     all_or_none = models.BooleanField(db_default=False)
@@ -90,9 +92,9 @@ class LpOrder(models.Model):
         verbose_name_plural = "orders at providers"
         constraints = [
             models.UniqueConstraint(fields=["cl_ord_id"], name="lp_order_cl_ord_id"),
-            bounded_prices("lp_order", "limit_price"),
+            bounded_prices("lp_order", "limit_price", "client_price"),
             between_volumes("lp_order", "volume", "quantity", "filled_volume"),
-            finite("lp_order", "filled_cost"),
+            finite("lp_order", "filled_cost", "price_shift"),
             one_of("lp_order", "side", [side.value for side in Side]),
             one_of("lp_order", "status", [status.value for status in LegStatus]),
             one_of("lp_order", "dispatch_state", [state.value for state in DispatchState]),

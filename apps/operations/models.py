@@ -5,6 +5,7 @@ composite keys, and nothing here is looked up by model key.
 """
 
 from django.db import models
+from django.db.models import Value
 
 from apps.tables import JsonColumn
 
@@ -36,6 +37,7 @@ class Batch(models.Model):
     config_version = models.IntegerField()
     counters = models.JSONField()
     outbox_seq = models.BigIntegerField()
+    desk = models.JSONField(db_default=Value({}, models.JSONField()))
     commands = models.IntegerField()
     inputs = models.BinaryField()
     state_hash = models.TextField(blank=True)

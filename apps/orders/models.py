@@ -3,11 +3,13 @@
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
+from django.db.models import Value
 
 from apps.tables import (
     between_volumes,
     bounded_prices,
     cost_column,
+    exact_column,
     finite,
     money_column,
     one_of,
@@ -15,6 +17,7 @@ from apps.tables import (
     volume_column,
 )
 from trading.orders import Book, DealEntry, OrderReason, OrderStatus, OrderType, Side, TimeInForce
+from trading.protection import StopTriggerMethod
 
 
 class Order(models.Model):
@@ -39,7 +42,7 @@ class Order(models.Model):
     book = models.TextField(null=True, blank=True)  # noqa: DJ001 - an order refused before routing has no book
     volume_a = volume_column()
     filled_a = volume_column()
-    margin_reserved = money_column()
+    margin_reserved = exact_column()
     attempts = ArrayField(models.TextField(), blank=True)
     price = price_column(null=True, blank=True)
     stop_price = price_column(null=True, blank=True)
@@ -52,8 +55,20 @@ class Order(models.Model):
     take_profit_points = models.IntegerField(db_default=0)
     trailing_points = models.IntegerField(db_default=0)
     trailing_step = models.IntegerField(db_default=0)
+    trailing_activation = models.IntegerField(null=True, blank=True)
+    break_even_points = models.IntegerField(db_default=0)
+    break_even_offset = models.IntegerField(db_default=0)
+    is_guaranteed = models.BooleanField(db_default=False)
+    sl_trigger = models.TextField(blank=True, db_default="")
     is_triggered = models.BooleanField(db_default=False)
     reason = models.TextField(db_default=OrderReason.CLIENT.value)
+    hedged_reserved = exact_column(db_default=0)
+    unleveraged_reserved = exact_column(db_default=0)
+    notional_reserved = exact_column(db_default=0)
+    oco_group = models.TextField(blank=True, db_default="")
+    netted = volume_column(db_default=0)
+    stop_trigger = models.TextField(blank=True, db_default="")
+    commissions = models.JSONField(db_default=Value([], models.JSONField()), blank=True)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -61,8 +76,11 @@ class Order(models.Model):
         db_table = "trade_order"
         constraints = [
             models.UniqueConstraint(fields=["account", "client_order_id"], name="trade_order_client_order_id"),
-            between_volumes("trade_order", "volume", "filled_volume", "volume_a", "filled_a"),
+            between_volumes("trade_order", "volume", "filled_volume", "volume_a", "filled_a", "netted"),
             finite("trade_order", "filled_cost", "margin_reserved"),
+            finite("trade_order", "hedged_reserved", "unleveraged_reserved", "notional_reserved", name="charges"),
+            one_of("trade_order", "stop_trigger", ["", *(method.value for method in StopTriggerMethod)]),
+            one_of("trade_order", "sl_trigger", ["", *(method.value for method in StopTriggerMethod)]),
             one_of("trade_order", "side", [side.value for side in Side]),
             one_of("trade_order", "type", [kind.value for kind in OrderType]),
             one_of("trade_order", "time_in_force", [one.value for one in TimeInForce]),
@@ -108,6 +126,8 @@ class Deal(models.Model):
     lp = models.TextField(blank=True)
     exec_id = models.TextField(blank=True)
     lp_price = price_column(null=True, blank=True)
+    swap = money_column(db_default=0)
+    fee = money_column(db_default=0)
     at = models.DateTimeField()
 
     class Meta:
@@ -119,7 +139,7 @@ class Deal(models.Model):
                 & (models.Q(lp_price__isnull=True) | models.Q(lp_price__gte=0, lp_price__lte=10**12)),
                 name="deal_prices",
             ),
-            finite("deal", "profit", "commission"),
+            finite("deal", "profit", "commission", "swap", "fee"),
             one_of("deal", "side", [side.value for side in Side]),
             one_of("deal", "entry", [entry.value for entry in DealEntry]),
             one_of("deal", "book", [Book.A.value, Book.B.value]),

@@ -1,9 +1,11 @@
 """From the engine's rows to the values that the pure rooms understand."""
 
+import msgspec
+
 from apps.orders.models import Deal, Order
 from apps.times import micros
 from trading import orders
-from trading.protection import ProtectionTerms
+from trading.protection import ProtectionTerms, StopTriggerMethod
 
 
 def order_value(row: Order) -> orders.Order:
@@ -43,9 +45,21 @@ def order_value(row: Order) -> orders.Order:
             take_profit_points=row.take_profit_points,
             trailing_points=row.trailing_points,
             trailing_step=row.trailing_step,
+            trailing_activation=row.trailing_activation,
+            break_even_points=row.break_even_points,
+            break_even_offset=row.break_even_offset,
+            is_guaranteed=row.is_guaranteed,
+            stop_trigger=StopTriggerMethod(row.sl_trigger) if row.sl_trigger else None,
         ),
         is_triggered=row.is_triggered,
         reason=orders.OrderReason(row.reason),
+        hedged_reserved=row.hedged_reserved,
+        unleveraged_reserved=row.unleveraged_reserved,
+        notional_reserved=row.notional_reserved,
+        oco_group=row.oco_group,
+        netted=row.netted,
+        stop_trigger=StopTriggerMethod(row.stop_trigger) if row.stop_trigger else None,
+        commissions=msgspec.convert(row.commissions, tuple[orders.OrderCommission, ...]),
     )
 
 
@@ -67,4 +81,6 @@ def deal_value(row: Deal) -> orders.Deal:
         lp=row.lp,
         exec_id=row.exec_id,
         lp_price=row.lp_price,
+        swap=row.swap,
+        fee=row.fee,
     )

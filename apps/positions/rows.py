@@ -4,7 +4,7 @@ from apps.positions.models import Position
 from apps.times import micros
 from trading import positions
 from trading.orders import Side
-from trading.protection import Protection
+from trading.protection import Protection, StopTriggerMethod
 
 
 def position_value(row: Position) -> positions.Position:
@@ -29,5 +29,15 @@ def position_value(row: Position) -> positions.Position:
             take_profit=row.take_profit,
             trailing_points=row.trailing_points,
             trailing_step=row.trailing_step,
+            trailing_activation=row.trailing_activation,
+            break_even_points=row.break_even_points,
+            break_even_offset=row.break_even_offset,
+            is_guaranteed=row.is_guaranteed,
+            stop_trigger=StopTriggerMethod(row.sl_trigger) if row.sl_trigger else None,
         ),
+        hedged=row.hedged,
+        unleveraged=row.unleveraged,
+        notional=row.notional,
+        swap=row.swap,
+        rolled_us=micros(row.rolled_at),
     )

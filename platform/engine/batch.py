@@ -13,6 +13,7 @@ from engine.core import AccountEvent
 from engine.state import Counters, Prior
 from trading.answers import Answer
 from trading.commands import AnyCommand
+from trading.desk import Desk
 from trading.events import Event
 from trading.quotes import Quote
 
@@ -77,6 +78,7 @@ class Batch(Struct, kw_only=True):
     """The counters before the batch: an order, position or leg with a smaller id has a row already."""
     counters: Counters
     outbox_seq: int
+    desk: Desk
     commands: int
     inputs: list[Input]
     events: list[Event]

@@ -301,7 +301,8 @@ LEG_QUERY = (
     "SELECT id, order_id, account, lp, cl_ord_id, symbol, lp_symbol, side, volume, quantity, position_id, status, "
     "(extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
     "limit_price, all_or_none, "
-    "(extract(epoch FROM expires_at) * 1000000)::bigint, filled_volume, filled_cost, lp_order_id, exec_ids, text "
+    "(extract(epoch FROM expires_at) * 1000000)::bigint, filled_volume, filled_cost, lp_order_id, exec_ids, text, price_shift, "
+    "client_price "
     "FROM lp_order"
 )
 

@@ -16,11 +16,23 @@ from engine.batch import StreamPosition
 from engine.journal import JOURNAL_NAME, LEG_QUERY, Connection, leg_from
 from engine.state import Counters, is_same_state, rebuild, state_hash
 from engine.step import Recovered
-from trading.accounts import Account, ClientClass, Rights
+from trading.accounts import Account, ClientClass, DayTurnover, Rights
+from trading.charges.commission import Units
+from trading.desk import CommissionBlock, CommissionDay, Desk
 from trading.liquidity import LpOrder
-from trading.orders import TERMINAL, Book, Order, OrderReason, OrderStatus, OrderType, Side, TimeInForce
+from trading.orders import (
+    TERMINAL,
+    Book,
+    Order,
+    OrderCommission,
+    OrderReason,
+    OrderStatus,
+    OrderType,
+    Side,
+    TimeInForce,
+)
 from trading.positions import Position
-from trading.protection import UNPROTECTED, Protection, ProtectionTerms
+from trading.protection import UNPROTECTED, Protection, ProtectionTerms, StopTriggerMethod
 
 
 class HaltedError(Exception):
@@ -39,6 +51,7 @@ class LastBatch(Struct, frozen=True):
     config_version: int
     counters: Counters
     outbox_seq: int
+    desk: Desk
     state_hash: str
     at_us: int
 
@@ -108,6 +121,9 @@ def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recover
         balances=_balances(connection),
         inbox_cursors=last.inbox_cursors,
         outbox_seq=last.outbox_seq,
+        desk=last.desk,
+        blocks=_open_blocks(connection),
+        days=_last_days(connection),
     )
     if last.state_hash and is_same_state(last.state_hash, state_hash(state)) is False:
         raise ContradictionError(f"the state loaded from the database does not hash as batch {seq} left it")
@@ -116,22 +132,23 @@ def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recover
 
 def _last_batch(connection: Connection, shard: int, seq: int) -> LastBatch:
     if seq == 0:
-        return LastBatch(StreamPosition(), {}, 0, Counters(), 0, "", 0)
+        return LastBatch(StreamPosition(), {}, 0, Counters(), 0, Desk(), "", 0)
     row = connection.execute(
         "SELECT stream_incarnation, stream_id, inbox_cursors::text, config_version, counters::text, outbox_seq, "
-        "coalesce(state_hash, ''), (extract(epoch FROM at) * 1000000)::bigint "
+        "desk::text, coalesce(state_hash, ''), (extract(epoch FROM at) * 1000000)::bigint "
         "FROM engine_batch WHERE shard = %s AND seq = %s",
         (shard, seq),
     ).fetchone()
     if row is None:
         raise ContradictionError(f"batch {seq}, the last one, has no row")
-    incarnation, stream_id, cursors, version, counters, outbox_seq, hashed, at_us = (str(value) for value in row)
+    incarnation, stream_id, cursors, version, counters, outbox_seq, desk, hashed, at_us = (str(value) for value in row)
     return LastBatch(
         position=StreamPosition(incarnation, stream_id),
         inbox_cursors=msgspec.json.decode(cursors, type=dict[str, int]),
         config_version=int(version),
         counters=msgspec.json.decode(counters, type=Counters),
         outbox_seq=int(outbox_seq),
+        desk=msgspec.json.decode(desk, type=Desk),
         state_hash=hashed,
         at_us=int(at_us),
     )
@@ -139,11 +156,13 @@ def _last_batch(connection: Connection, shard: int, seq: int) -> LastBatch:
 
 def _accounts(connection: Connection, shard: int) -> Iterator[Account]:
     rows = connection.execute(
-        'SELECT id, "group", currency, leverage, client_class, rights, balance, credit, version, seq '
+        'SELECT id, "group", currency, leverage, client_class, rights, balance, credit, version, seq, jurisdiction, '
+        "stp_only, alarm, commission_blocked, day_trades, turnover::text "
         "FROM account WHERE shard = %s ORDER BY id",
         (shard,),
     )
-    for number, group, currency, leverage, client_class, rights, balance, credit, version, seq in _typed(rows):
+    for number, group, currency, leverage, client_class, rights, balance, credit, version, seq, *more in _typed(rows):
+        jurisdiction, stp_only, alarm, blocked, day_trades, turnover = more
         yield Account(
             id=number,
             group=group,
@@ -155,6 +174,12 @@ def _accounts(connection: Connection, shard: int) -> Iterator[Account]:
             credit=credit,
             version=version,
             seq=seq,
+            jurisdiction=jurisdiction,
+            stp_only=stp_only,
+            alarm=alarm,
+            commission_blocked=blocked,
+            day_trades=tuple(day_trades),
+            turnover=msgspec.json.decode(turnover, type=tuple[DayTurnover, ...]),
         )
 
 
@@ -167,24 +192,33 @@ def _live_orders(connection: Connection) -> Iterator[Order]:
         "position_id, closes, refusal, detail, comment, book, volume_a, filled_a, margin_reserved, attempts, "
         "price, stop_price, time_in_force, coalesce((extract(epoch FROM expires_at) * 1000000)::bigint, 0), max_slippage, "
         "stop_loss, stop_loss_points, take_profit, take_profit_points, trailing_points, trailing_step, "
-        "is_triggered, reason "
+        "trailing_activation, break_even_points, break_even_offset, is_guaranteed, sl_trigger, "
+        "is_triggered, reason, hedged_reserved, unleveraged_reserved, notional_reserved, oco_group, netted, stop_trigger, "
+        "commissions::text "
         "FROM trade_order WHERE status = ANY(%s) ORDER BY id",
         (live,),
     )
-    terms = len(ProtectionTerms.__struct_fields__)
-    for row in rows:
-        *head, is_triggered, reason = row
-        protection = ProtectionTerms(**dict(zip(ProtectionTerms.__struct_fields__, head[-terms:], strict=True)))  # type: ignore[arg-type]
-        fields = (*head[:-terms], protection, is_triggered, reason)
+    names = ProtectionTerms.__struct_fields__
+    first = Order.__struct_fields__.index("protection")
+    for row in _typed(rows):
+        asked = dict(zip(names, row[first : first + len(names)], strict=True))
+        asked["stop_trigger"] = _method(asked["stop_trigger"])
+        fields = (*row[:first], ProtectionTerms(**asked), *row[first + len(names) :])
         values = dict(zip(Order.__struct_fields__, fields, strict=True))
         values["side"] = Side(str(values["side"]))
         values["type"] = OrderType(str(values["type"]))
         values["status"] = OrderStatus(str(values["status"]))
         values["book"] = Book(str(values["book"])) if values["book"] else None
-        values["attempts"] = tuple(values["attempts"])  # type: ignore[arg-type]
+        values["attempts"] = tuple(values["attempts"])
         values["time_in_force"] = TimeInForce(str(values["time_in_force"]))
-        values["reason"] = OrderReason(str(reason))
-        yield Order(**values)  # type: ignore[arg-type]
+        values["reason"] = OrderReason(str(values["reason"]))
+        values["stop_trigger"] = _method(values["stop_trigger"])
+        values["commissions"] = msgspec.json.decode(values["commissions"], type=tuple[OrderCommission, ...])
+        yield Order(**values)
+
+
+def _method(text: Any) -> StopTriggerMethod | None:
+    return StopTriggerMethod(str(text)) if text else None
 
 
 def _open_positions(connection: Connection) -> Iterator[Position]:
@@ -192,12 +226,15 @@ def _open_positions(connection: Connection) -> Iterator[Position]:
     rows = connection.execute(
         "SELECT id, account, symbol, side, volume_opened, volume, cost, margin, lp, volume_a_opened, volume_a, cost_a, "
         "locked, (extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
-        "stop_loss, take_profit, trailing_points, trailing_step "
+        "hedged, unleveraged, notional, swap, (extract(epoch FROM rolled_at) * 1000000)::bigint, "
+        "stop_loss, take_profit, trailing_points, trailing_step, trailing_activation, break_even_points, break_even_offset, "
+        "is_guaranteed, sl_trigger "
         "FROM position WHERE volume > 0 ORDER BY id"
     )
     sides = {side.value: side for side in Side}
     for number, account, symbol, side, opened, volume, cost, margin, lp, *rest in _typed(rows):
-        a_opened, a, cost_a, locked, at, updated, *protection = rest
+        a_opened, a, cost_a, locked, at, updated, hedged, unleveraged, notional, swap, rolled, *protection = rest
+        protection[-1] = _method(protection[-1])
         yield Position(
             id=number,
             account=account,
@@ -214,6 +251,11 @@ def _open_positions(connection: Connection) -> Iterator[Position]:
             volume_a=a,
             cost_a=cost_a,
             locked=locked,
+            hedged=hedged,
+            unleveraged=unleveraged,
+            notional=notional,
+            swap=swap,
+            rolled_us=rolled,
             protection=UNPROTECTED
             if protection == NOTHING_STANDS
             else Protection(**dict(zip(STANDING, protection, strict=True))),
@@ -232,6 +274,37 @@ def _live_legs(connection: Connection) -> Iterator[LpOrder]:
 def _balances(connection: Connection) -> dict[tuple[str, str], Decimal]:
     rows = connection.execute("SELECT account, currency, balance FROM ledger_balance ORDER BY account, currency")
     return {(account, currency): balance for account, currency, balance in _typed(rows)}
+
+
+def _open_blocks(connection: Connection) -> Iterator[CommissionBlock]:
+    """Blocked and not yet posted: younger than the rule's last settled date."""
+    rows = connection.execute(
+        "SELECT b.account, b.rule, b.date::text, b.key, b.units, b.volume, b.money FROM commission_block b "
+        "WHERE NOT EXISTS "
+        "(SELECT 1 FROM commission_day d WHERE d.account = b.account AND d.rule = b.rule AND d.date >= b.date) "
+        "ORDER BY b.account, b.rule, b.date, length(b.key), b.key"
+    )
+    for account, rule, date, key, units, volume, money in _typed(rows):
+        counted = Units(units=units, volume=volume, money=money)
+        yield CommissionBlock(account=account, rule=rule, date=date, key=key, counted=counted)
+
+
+def _last_days(connection: Connection) -> Iterator[CommissionDay]:
+    """The newest settled day of every account and rule."""
+    rows = connection.execute(
+        "SELECT DISTINCT ON (account, rule) account, rule, date::text, amount, lots, money, transaction_id "
+        "FROM commission_day ORDER BY account, rule, date DESC"
+    )
+    for account, rule, date, amount, lots, money, transaction_id in _typed(rows):
+        yield CommissionDay(
+            account=account,
+            rule=rule,
+            date=date,
+            amount=amount,
+            lots=lots,
+            money=money,
+            transaction_id=transaction_id,
+        )
 
 
 def _typed(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[Any, ...]]:

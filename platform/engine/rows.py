@@ -21,25 +21,30 @@ from engine.tables import (
     BALANCE,
     BATCH,
     CASE,
+    COMMISSION_BLOCK,
+    COMMISSION_DAY,
     DEAL,
     DECISION,
     KEY,
     LP_ORDER,
+    MARGIN_NOTE,
     ORDER,
     OUTBOX,
     PARKED,
     POSITION,
+    SWAP_ACCRUAL,
     TRANSFER,
     Table,
 )
 from trading import events as e
 from trading.accounts import Account
+from trading.desk import CommissionBlock, CommissionDay, Desk, MarginNote, SwapAccrual
 from trading.events import Event
 from trading.ledger import Transfer
 from trading.liquidity import LpOrder
 from trading.orders import Deal, Order
 from trading.positions import Position
-from trading.protection import NOTHING_ASKED, ProtectionTerms
+from trading.protection import NOTHING_ASKED, UNPROTECTED, Protection, ProtectionTerms
 
 NULL = "\\N"
 INPUTS_COMPRESSION = 1
@@ -72,15 +77,22 @@ class Rows(Struct, frozen=True):
     parked: list[tuple[str, ...]]
 
 
-ACCOUNT_CHANGES = ("group", "leverage", "client_class", "rights", "balance", "credit", "version", "seq")
+ACCOUNT_CHANGES = (
+    "group", "leverage", "client_class", "rights", "balance", "credit", "version", "seq", "jurisdiction", "stp_only", "alarm",
+    "commission_blocked", "day_trades", "turnover",
+)  # fmt: skip
 ORDER_CHANGES = (
     "status", "filled_volume", "filled_cost", "position_id", "refusal", "detail", "book", "volume_a", "filled_a",
     "margin_reserved", "attempts", "volume", "price", "stop_price", "time_in_force", "expires_at", "stop_loss",
-    "stop_loss_points", "take_profit", "take_profit_points", "trailing_points", "trailing_step", "is_triggered", "updated_at",
+    "stop_loss_points", "take_profit", "take_profit_points", "trailing_points", "trailing_step", "trailing_activation",
+    "break_even_points", "break_even_offset", "is_guaranteed", "sl_trigger", "is_triggered", "hedged_reserved",
+    "unleveraged_reserved", "notional_reserved", "oco_group", "netted", "closes", "commissions", "updated_at",
 )  # fmt: skip
 POSITION_CHANGES = (
     "volume_opened", "volume", "cost", "margin", "lp", "volume_a_opened", "volume_a", "cost_a", "locked",
-    "stop_loss", "take_profit", "trailing_points", "trailing_step", "updated_at",
+    "stop_loss", "take_profit", "trailing_points", "trailing_step", "trailing_activation", "break_even_points",
+    "break_even_offset", "is_guaranteed", "sl_trigger", "hedged", "unleveraged", "notional", "swap", "rolled_at",
+    "updated_at",
 )  # fmt: skip
 LEG_CHANGES = ("status", "filled_volume", "filled_cost", "lp_order_id", "exec_ids", "text", "updated_at")
 
@@ -108,6 +120,10 @@ def rows_of(batch: Batch) -> Rows:
         _append(DECISION, [_decision_line(event, gathered.orders[event.order_id], batch) for event in gathered.routed]),
         _append(LP_ORDER, [_leg_line(leg, batch.epoch) for leg in legs]),
         _append(CASE, [_case_line(event) for event in gathered.cases]),
+        _append(MARGIN_NOTE, [_note_line(event.note) for event in gathered.notes]),
+        _append(SWAP_ACCRUAL, [_accrual_line(event.accrual) for event in gathered.accruals]),
+        _append(COMMISSION_BLOCK, [_block_line(event.block) for event in gathered.blocks]),
+        _append(COMMISSION_DAY, [_day_line(event.day) for event in gathered.days]),
     ]
     changes = [
         Change(ACCOUNT, "id", ACCOUNT_CHANGES, [_account_change(account) for account in old_accounts]),
@@ -175,6 +191,10 @@ class _Gathered:
         self.routed: list[e.OrderRouted] = []
         self.keys: list[e.CommandKeyed] = []
         self.cases: list[e.CaseOpened] = []
+        self.notes: list[e.MarginNoted] = []
+        self.accruals: list[e.SwapAccrued] = []
+        self.blocks: list[e.CommissionBlocked] = []
+        self.days: list[e.CommissionSettled] = []
         order, position, leg, account = self._order, self._position, self._leg, self._account
         self.add: dict[type[Event], Callable[[Any], None]] = {
             e.AccountOpened: self._open_account,
@@ -199,6 +219,11 @@ class _Gathered:
             e.ChildOrderUpdated: leg,
             e.CaseOpened: self.cases.append,
             e.ConfigLoaded: _nothing,
+            e.DeskChanged: _nothing,
+            e.MarginNoted: self.notes.append,
+            e.SwapAccrued: self.accruals.append,
+            e.CommissionBlocked: self.blocks.append,
+            e.CommissionSettled: self.days.append,
             e.CommandKeyed: self.keys.append,
         }
 
@@ -228,7 +253,7 @@ class _Gathered:
 
 
 def _nothing(event: Event) -> None:
-    """The batch row itself carries the configuration's version."""
+    """The batch row itself carries the configuration's version and the desk."""
 
 
 def _split(entities: dict[int, Any], new_from: int) -> tuple[list[Any], list[Any]]:
@@ -285,7 +310,7 @@ def _batch_line(b: Batch) -> str:
     inputs = zlib.compress(msgspec.json.Encoder(decimal_format="string").encode(b.inputs), INPUTS_COMPRESSION).hex()
     return (
         f"{b.shard}\t{b.seq}\t{b.epoch}\t{_text(b.position.incarnation)}\t{_text(b.position.id)}\t{cursors}\t"
-        f"{b.config_version}\t{counters}\t{b.outbox_seq}\t{b.commands}\t\\\\x{inputs}\t{b.state_hash}\t{_at(b.at_us)}\n"
+        f"{b.config_version}\t{counters}\t{b.outbox_seq}\t{_desk(b.desk)}\t{b.commands}\t\\\\x{inputs}\t{b.state_hash}\t{_at(b.at_us)}\n"
     )
 
 
@@ -300,14 +325,16 @@ def _outbox_line(told: AccountEvent, shard: int) -> str:
 def _account_line(a: Account, shard: int) -> str:
     return (
         f"{a.id}\t{shard}\t{_text(a.group)}\t{_text(a.currency)}\t{a.leverage}\t{a.client_class!s}\t{a.rights!s}\t"
-        f"{a.balance!s}\t{a.credit!s}\t{a.version}\t{a.seq}\n"
+        f"{a.balance!s}\t{a.credit!s}\t{a.version}\t{a.seq}\t{_text(a.jurisdiction)}\t{_bool(a.stp_only)}\t{a.alarm}\t"
+        f"{a.commission_blocked!s}\t{_text(_array(a.day_trades))}\t{_json(encode(a.turnover))}\n"
     )
 
 
 def _account_change(a: Account) -> tuple[str, ...]:
     return (
         str(a.id), a.group, str(a.leverage), a.client_class, a.rights, str(a.balance), str(a.credit), str(a.version),
-        str(a.seq),
+        str(a.seq), a.jurisdiction, _bool(a.stp_only), str(a.alarm), str(a.commission_blocked), _array(a.day_trades),
+        _turnover(a),
     )  # fmt: skip
 
 
@@ -320,7 +347,9 @@ def _order_line(o: Order) -> str:
         f"{_text(o.detail)}\t{_text(o.comment)}\t{o.book or ''!s}\t{o.volume_a!s}\t{o.filled_a!s}\t"
         f"{o.margin_reserved!s}\t{attempts}\t{_or_null(o.price)}\t{_or_null(o.stop_price)}\t{o.time_in_force!s}\t"
         f"{_at(o.expires_us) if o.expires_us else NULL}\t{_or_null(o.max_slippage)}\t{_protection_fields(o.protection)}\t"
-        f"{'t' if o.is_triggered else 'f'}\t{o.reason!s}\t{_at(o.created_us)}\t{_at(o.updated_us)}\n"
+        f"{'t' if o.is_triggered else 'f'}\t{o.reason!s}\t{o.hedged_reserved!s}\t{o.unleveraged_reserved!s}\t"
+        f"{o.notional_reserved!s}\t{_text(o.oco_group)}\t{o.netted!s}\t{o.stop_trigger or ''!s}\t{_commissions(o)}\t"
+        f"{_at(o.created_us)}\t{_at(o.updated_us)}\n"
     )
 
 
@@ -331,7 +360,8 @@ def _order_change(o: Order) -> tuple[str | None, ...]:
         _maybe(o.price), _maybe(o.stop_price), o.time_in_force, _at(o.expires_us) if o.expires_us else None,
         _maybe(o.protection.stop_loss), str(o.protection.stop_loss_points), _maybe(o.protection.take_profit),
         str(o.protection.take_profit_points), str(o.protection.trailing_points), str(o.protection.trailing_step),
-        "t" if o.is_triggered else "f", _at(o.updated_us),
+        *_following(o.protection), "t" if o.is_triggered else "f", str(o.hedged_reserved), str(o.unleveraged_reserved),
+        str(o.notional_reserved), o.oco_group, str(o.netted), _bool(o.closes), _commissions(o), _at(o.updated_us),
     )  # fmt: skip
 
 
@@ -343,7 +373,29 @@ def _maybe(value: object | None) -> str | None:
     return None if value is None else str(value)
 
 
-_UNASKED = f"{NULL}\t0\t{NULL}\t0\t0\t0"
+def _following(p: Protection | ProtectionTerms) -> tuple[str | None, ...]:
+    """How a stop loss moves, what it promises and how it watches."""
+    return (
+        _maybe(p.trailing_activation), str(p.break_even_points), str(p.break_even_offset), _bool(p.is_guaranteed),
+        p.stop_trigger or "",
+    )  # fmt: skip
+
+
+def _bool(value: bool) -> str:
+    return "t" if value else "f"
+
+
+def _commissions(o: Order) -> str:
+    return encode(o.commissions).decode() if o.commissions else "[]"
+
+
+def _turnover(a: Account) -> str:
+    return encode(a.turnover).decode() if a.turnover else "[]"
+
+
+_NOT_FOLLOWING = f"{NULL}\t0\t0\tf\t"
+_UNASKED = f"{NULL}\t0\t{NULL}\t0\t0\t0\t{_NOT_FOLLOWING}"
+_UNPROTECTED = f"{NULL}\t{NULL}\t0\t0\t{_NOT_FOLLOWING}"
 
 
 def _protection_fields(p: ProtectionTerms) -> str:
@@ -351,7 +403,20 @@ def _protection_fields(p: ProtectionTerms) -> str:
         return _UNASKED
     return (
         f"{_or_null(p.stop_loss)}\t{p.stop_loss_points}\t{_or_null(p.take_profit)}\t{p.take_profit_points}\t"
-        f"{p.trailing_points}\t{p.trailing_step}"
+        f"{p.trailing_points}\t{p.trailing_step}\t{_following_fields(p)}"
+    )
+
+
+def _following_fields(p: Protection | ProtectionTerms) -> str:
+    return "\t".join(NULL if field is None else field for field in _following(p))
+
+
+def _standing_fields(p: Protection) -> str:
+    if p == UNPROTECTED:
+        return _UNPROTECTED
+    return (
+        f"{_or_null(p.stop_loss)}\t{_or_null(p.take_profit)}\t{p.trailing_points}\t{p.trailing_step}\t"
+        f"{_following_fields(p)}"
     )
 
 
@@ -360,7 +425,7 @@ def _deal_line(d: Deal) -> str:
     return (
         f"{d.id}\t{d.order_id}\t{d.position_id}\t{d.account}\t{_text(d.symbol)}\t{d.side!s}\t{d.entry!s}\t{d.volume!s}\t"
         f"{d.price!s}\t{d.profit!s}\t{d.commission!s}\t{d.book!s}\t{_text(d.lp)}\t{_text(d.exec_id)}\t{lp_price}\t"
-        f"{_at(d.at_us)}\n"
+        f"{d.swap!s}\t{d.fee!s}\t{_at(d.at_us)}\n"
     )
 
 
@@ -368,8 +433,8 @@ def _position_line(p: Position) -> str:
     return (
         f"{p.id}\t{p.account}\t{_text(p.symbol)}\t{p.side!s}\t{p.volume_opened!s}\t{p.volume!s}\t{p.cost!s}\t{p.margin!s}\t"
         f"{_text(p.lp)}\t{p.volume_a_opened!s}\t{p.volume_a!s}\t{p.cost_a!s}\t{p.locked!s}\t"
-        f"{_or_null(p.protection.stop_loss)}\t{_or_null(p.protection.take_profit)}\t{p.protection.trailing_points}\t"
-        f"{p.protection.trailing_step}\t{_at(p.opened_us)}\t{_at(p.updated_us)}\n"
+        f"{_standing_fields(p.protection)}\t{p.hedged!s}\t{p.unleveraged!s}\t{p.notional!s}\t{p.swap!s}\t"
+        f"{_at(p.rolled_us)}\t{_at(p.opened_us)}\t{_at(p.updated_us)}\n"
     )
 
 
@@ -377,7 +442,8 @@ def _position_change(p: Position) -> tuple[str | None, ...]:
     return (
         str(p.id), str(p.volume_opened), str(p.volume), str(p.cost), str(p.margin), p.lp, str(p.volume_a_opened),
         str(p.volume_a), str(p.cost_a), str(p.locked), _maybe(p.protection.stop_loss), _maybe(p.protection.take_profit),
-        str(p.protection.trailing_points), str(p.protection.trailing_step), _at(p.updated_us),
+        str(p.protection.trailing_points), str(p.protection.trailing_step), *_following(p.protection), str(p.hedged),
+        str(p.unleveraged), str(p.notional), str(p.swap), _at(p.rolled_us), _at(p.updated_us),
     )  # fmt: skip
 
 
@@ -401,7 +467,8 @@ def _leg_line(leg: LpOrder, epoch: int) -> str:
         f"{leg.id}\t{leg.order_id}\t{leg.account}\t{_text(leg.lp)}\t{_text(leg.cl_ord_id)}\t{_text(leg.symbol)}\t"
         f"{_text(leg.lp_symbol)}\t{leg.side!s}\t{leg.volume!s}\t{leg.quantity!s}\t{leg.position_id}\t{leg.status!s}\t"
         f"{leg.filled_volume!s}\t{leg.filled_cost!s}\t{_text(leg.lp_order_id)}\t{_text(_array(leg.exec_ids))}\t"
-        f"{_text(leg.text)}\t{epoch}\t{_or_null(leg.limit_price)}\t{'t' if leg.all_or_none else 'f'}\t"
+        f"{_text(leg.text)}\t{leg.price_shift!s}\t{_or_null(leg.client_price)}\t{epoch}\t"
+        f"{_or_null(leg.limit_price)}\t{'t' if leg.all_or_none else 'f'}\t"
         f"{_at(leg.expires_us)}\t{_at(leg.created_us)}\t{_at(leg.updated_us)}\n"
     )
 
@@ -417,6 +484,41 @@ def _case_line(opened: e.CaseOpened) -> str:
     c = opened.case
     report = _json(encode(c.report))
     return f"{c.id}\t{c.kind!s}\t{_text(c.lp)}\t{c.lp_order_id}\t{report}\t{_at(c.opened_us)}\n"
+
+
+def _note_line(n: MarginNote) -> str:
+    return (
+        f"{n.id}\t{n.account}\t{n.kind!s}\t{_text(n.rule)}\t{n.equity!s}\t{n.margin!s}\t{_or_null(n.level)}\t{n.order_id}\t"
+        f"{n.position_id}\t{_text(n.detail)}\t{_json(encode(n.prices))}\t{_at(n.at_us)}\n"
+    )
+
+
+def _accrual_line(a: SwapAccrual) -> str:
+    return (
+        f"{a.position_id}\t{a.account}\t{_text(a.symbol)}\t{a.date}\t{a.period}\t{_at(a.due_us)}\t{_at(a.at_us)}\t{a.factor!s}\t"
+        f"{a.rate!s}\t{a.amount!s}\t{_text(a.why)}\n"
+    )
+
+
+def _block_line(b: CommissionBlock) -> str:
+    c = b.counted
+    return f"{b.account}\t{_text(b.rule)}\t{b.date}\t{_text(b.key)}\t{c.units!s}\t{c.volume!s}\t{c.money!s}\n"
+
+
+def _day_line(d: CommissionDay) -> str:
+    return f"{d.account}\t{_text(d.rule)}\t{d.date}\t{d.amount!s}\t{d.lots!s}\t{d.money!s}\t{d.transaction_id}\n"
+
+
+_desks: dict[Desk, str] = {}
+
+
+def _desk(desk: Desk) -> str:
+    """Nearly every batch has the same one."""
+    text = _desks.get(desk)
+    if text is None:
+        _desks.clear()
+        text = _desks[desk] = _json(encode(desk))
+    return text
 
 
 def _parked_row(parked: Parked) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from engine.books import Books
 from engine.tidy import Tidy
-from trading.accounts import Account
+from trading.accounts import Account, DayTurnover
 from trading.configuration import Config
+from trading.desk import CommissionBlock, CommissionDay, Desk
 from trading.events import (
     AccountChanged,
     AccountNumbered,
@@ -24,10 +25,14 @@ from trading.events import (
     ChildOrderRouted,
     ChildOrderUpdated,
     CommandKeyed,
+    CommissionBlocked,
+    CommissionSettled,
     ConfigLoaded,
     DealMade,
+    DeskChanged,
     Event,
     LedgerPosted,
+    MarginNoted,
     OrderAccepted,
     OrderCanceled,
     OrderExpired,
@@ -41,11 +46,12 @@ from trading.events import (
     PositionChanged,
     PositionClosed,
     PositionOpened,
+    SwapAccrued,
 )
 from trading.liquidity import LpOrder
 from trading.margin import Holding, holdings_of
 from trading.numbers import ZERO
-from trading.orders import TRANSITIONS, Order
+from trading.orders import TRANSITIONS, Order, OrderCommission
 from trading.positions import Position
 from trading.protection import UNPROTECTED, Protection, ProtectionTerms
 from trading.quotes import Quote
@@ -63,6 +69,7 @@ class Counters(Struct):
     transaction: int = 1
     leg: int = 1
     case: int = 1
+    note: int = 1
 
 
 class KeyRecord(Struct, frozen=True):
@@ -92,8 +99,8 @@ class State:
     """One shard. Not thread-safe: it has one writer."""
 
     __slots__ = (
-        "accounts", "balances", "books", "config", "counters", "holdings", "inbox_cursors", "keys", "legs", "orders",
-        "outbox_seq", "positions", "quotes", "reserved", "shard", "waiters",
+        "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
+        "orders", "outbox_seq", "positions", "quotes", "reserved", "shard", "turnovers", "waiters",
     )  # fmt: skip
 
     def __init__(self, shard: int = 0, config: Config | None = None) -> None:
@@ -107,6 +114,11 @@ class State:
         self.balances: dict[tuple[str, str], Decimal] = {}
         self.inbox_cursors: dict[str, int] = {}
         self.outbox_seq = 0
+        self.desk = Desk()
+        self.blocks: dict[tuple[int, str], dict[str, CommissionBlock]] = {}
+        """Daily commission not yet posted, per account and rule, by key."""
+        self.turnovers: dict[tuple[int, str], CommissionDay] = {}
+        """The last settled day, per account and rule."""
         # Below: derived, volatile or bounded; outside the state hash.
         self.holdings: dict[int, dict[str, Holding]] = {}
         self.reserved: dict[int, Decimal] = {}
@@ -134,6 +146,9 @@ def rebuild(
     balances: dict[tuple[str, str], Decimal],
     inbox_cursors: dict[str, int],
     outbox_seq: int,
+    desk: Desk | None = None,
+    blocks: Iterable[CommissionBlock] = (),
+    days: Iterable[CommissionDay] = (),
 ) -> State:
     """The state that PostgreSQL's rows describe, with every running sum made anew."""
     state = State(shard, config)
@@ -146,6 +161,10 @@ def rebuild(
     state.balances = {key: tidy.money(key[1], amount) for key, amount in balances.items()}
     state.inbox_cursors = dict(inbox_cursors)
     state.outbox_seq = outbox_seq
+    state.desk = desk or Desk()
+    for block in blocks:
+        state.blocks.setdefault((block.account, block.rule), {})[block.key] = block
+    state.turnovers = {(day.account, day.rule): day for day in days}
     state.holdings = holdings_of(state.positions.values())
     for order in state.orders.values():
         _reserve(state, order.account, order.margin_reserved)
@@ -248,6 +267,29 @@ def _count_case(state: State, event: Any) -> None:
     state.counters.case = event.case.id + 1
 
 
+def _set_desk(state: State, event: Any) -> None:
+    state.desk = event.desk
+
+
+def _count_note(state: State, event: Any) -> None:
+    state.counters.note = event.note.id + 1
+
+
+def _block(state: State, event: Any) -> None:
+    block: CommissionBlock = event.block
+    state.blocks.setdefault((block.account, block.rule), {})[block.key] = block
+
+
+def _settle(state: State, event: Any) -> None:
+    """Only blocks of later dates stay."""
+    day: CommissionDay = event.day
+    place = day.account, day.rule
+    state.turnovers[place] = day
+    left = {key: block for key, block in state.blocks.pop(place, {}).items() if block.date > day.date}
+    if left:
+        state.blocks[place] = left
+
+
 def _remember_key(state: State, event: Any) -> None:
     keys = state.keys
     keys[event.account, event.key] = KeyRecord(event.body_hash, event.kind, event.reference, event.refusal)
@@ -281,6 +323,11 @@ _APPLY: dict[type[Event], Any] = {
     ChildOrderRouted: _set_leg,
     ChildOrderUpdated: _set_leg,
     CaseOpened: _count_case,
+    DeskChanged: _set_desk,
+    MarginNoted: _count_note,
+    SwapAccrued: _nothing,
+    CommissionBlocked: _block,
+    CommissionSettled: _settle,
     ConfigLoaded: _nothing,
     CommandKeyed: _remember_key,
 }
@@ -298,6 +345,12 @@ def state_hash(state: State) -> str:
     for account in sorted(state.balances):
         if state.balances[account]:
             digest.update(repr((account, _canonical(state.balances[account]))).encode())
+    for blocked in sorted(state.blocks):
+        for block_key in sorted(state.blocks[blocked]):
+            _feed(digest, state.blocks[blocked][block_key])
+    for settled in sorted(state.turnovers):
+        _feed(digest, state.turnovers[settled])
+    _feed(digest, state.desk)
     digest.update(repr(sorted(state.inbox_cursors.items())).encode())
     version = state.config.version if state.config else 0
     digest.update(repr((msgspec.structs.astuple(state.counters), state.outbox_seq, version)).encode())
@@ -311,7 +364,10 @@ def is_same_state(stored: str, live: str) -> bool | None:
 
 def _layout() -> str:
     """Which fields are hashed, in short: hashes of different layouts cannot be compared."""
-    kinds = (Account, Order, ProtectionTerms, Position, Protection, LpOrder, Counters)
+    kinds = (
+        Account, DayTurnover, Order, OrderCommission, ProtectionTerms, Position, Protection, LpOrder, Counters, Desk,
+        CommissionBlock, CommissionDay,
+    )  # fmt: skip
     names = repr([(kind.__name__, kind.__struct_fields__) for kind in kinds])
     return hashlib.sha256(names.encode()).hexdigest()[:8]
 
@@ -326,6 +382,8 @@ def _feed(digest: Any, value: Struct) -> None:
 def _canonical(value: object) -> object:
     if isinstance(value, Struct):
         return [_canonical(field) for field in msgspec.structs.astuple(value)]
+    if isinstance(value, tuple):
+        return [_canonical(part) for part in value]
     if isinstance(value, Decimal):
         return format(value.normalize(), "f") if value else "0"
     return str(value)

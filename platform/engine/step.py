@@ -414,6 +414,7 @@ class Step:
             new_from=filled.new_from,
             counters=copy.copy(state.counters),
             outbox_seq=state.outbox_seq,
+            desk=state.desk,
             commands=filled.commands,
             inputs=filled.inputs,
             events=filled.events,

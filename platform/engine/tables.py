@@ -19,6 +19,8 @@ MONEY = "numeric(28,8)"
 PRICE = "numeric(28,10)"
 VOLUME = "numeric(28,8)"
 COST = "numeric(38,18)"
+EXACT = "numeric(32,10)"
+"""Money with fractions of a cent: margin charges and accruals."""
 
 SHARD = Table("shard", {"shard": "integer", "epoch": "bigint", "seq": "bigint", "halted": "text"}, ("shard",))
 
@@ -34,6 +36,7 @@ BATCH = Table(
         "config_version": "integer",
         "counters": "jsonb",
         "outbox_seq": "bigint",
+        "desk": "jsonb",
         "commands": "integer",
         "inputs": "bytea",
         "state_hash": "text",
@@ -84,6 +87,12 @@ ACCOUNT = Table(
         "credit": MONEY,
         "version": "bigint",
         "seq": "bigint",
+        "jurisdiction": "text",
+        "stp_only": "boolean",
+        "alarm": "integer",
+        "commission_blocked": MONEY,
+        "day_trades": "text[]",
+        "turnover": "jsonb",
     },
     ("id",),
 )
@@ -110,7 +119,7 @@ ORDER = Table(
         "book": "text",
         "volume_a": VOLUME,
         "filled_a": VOLUME,
-        "margin_reserved": MONEY,
+        "margin_reserved": EXACT,
         "attempts": "text[]",
         "price": PRICE,
         "stop_price": PRICE,
@@ -123,8 +132,20 @@ ORDER = Table(
         "take_profit_points": "integer",
         "trailing_points": "integer",
         "trailing_step": "integer",
+        "trailing_activation": "integer",
+        "break_even_points": "integer",
+        "break_even_offset": "integer",
+        "is_guaranteed": "boolean",
+        "sl_trigger": "text",
         "is_triggered": "boolean",
         "reason": "text",
+        "hedged_reserved": EXACT,
+        "unleveraged_reserved": EXACT,
+        "notional_reserved": EXACT,
+        "oco_group": "text",
+        "netted": VOLUME,
+        "stop_trigger": "text",
+        "commissions": "jsonb",
         "created_at": "timestamptz",
         "updated_at": "timestamptz",
     },
@@ -149,6 +170,8 @@ DEAL = Table(
         "lp": "text",
         "exec_id": "text",
         "lp_price": PRICE,
+        "swap": MONEY,
+        "fee": MONEY,
         "at": "timestamptz",
     },
     ("id",),
@@ -164,7 +187,7 @@ POSITION = Table(
         "volume_opened": VOLUME,
         "volume": VOLUME,
         "cost": COST,
-        "margin": MONEY,
+        "margin": EXACT,
         "lp": "text",
         "volume_a_opened": VOLUME,
         "volume_a": VOLUME,
@@ -174,6 +197,16 @@ POSITION = Table(
         "take_profit": PRICE,
         "trailing_points": "integer",
         "trailing_step": "integer",
+        "trailing_activation": "integer",
+        "break_even_points": "integer",
+        "break_even_offset": "integer",
+        "is_guaranteed": "boolean",
+        "sl_trigger": "text",
+        "hedged": EXACT,
+        "unleveraged": EXACT,
+        "notional": EXACT,
+        "swap": EXACT,
+        "rolled_at": "timestamptz",
         "opened_at": "timestamptz",
         "updated_at": "timestamptz",
     },
@@ -238,6 +271,8 @@ LP_ORDER = Table(
         "lp_order_id": "text",
         "exec_ids": "text[]",
         "text": "text",
+        "price_shift": PRICE,
+        "client_price": PRICE,
         "epoch": "bigint",
         "limit_price": PRICE,
         "all_or_none": "boolean",
@@ -268,8 +303,74 @@ PARKED = Table(
     ("command_id",),
 )
 
+MARGIN_NOTE = Table(
+    "margin_note",
+    {
+        "id": "bigint",
+        "account": "bigint",
+        "kind": "text",
+        "rule": "text",
+        "equity": MONEY,
+        "margin": MONEY,
+        "level": "numeric(32,2)",
+        "order_id": "bigint",
+        "position_id": "bigint",
+        "detail": "text",
+        "prices": "jsonb",
+        "at": "timestamptz",
+    },
+    ("id",),
+)
+
+SWAP_ACCRUAL = Table(
+    "swap_accrual",
+    {
+        "position_id": "bigint",
+        "account": "bigint",
+        "symbol": "text",
+        "date": "date",
+        "period": "integer",
+        "due_at": "timestamptz",
+        "at": "timestamptz",
+        "factor": PRICE,
+        "rate": PRICE,
+        "amount": EXACT,
+        "why": "text",
+    },
+    ("position_id", "date", "period"),
+)
+
+COMMISSION_BLOCK = Table(
+    "commission_block",
+    {
+        "account": "bigint",
+        "rule": "text",
+        "date": "date",
+        "key": "text",
+        "units": PRICE,
+        "volume": VOLUME,
+        "money": PRICE,
+    },
+    ("account", "rule", "key"),
+)
+
+COMMISSION_DAY = Table(
+    "commission_day",
+    {
+        "account": "bigint",
+        "rule": "text",
+        "date": "date",
+        "amount": MONEY,
+        "lots": VOLUME,
+        "money": PRICE,
+        "transaction_id": "bigint",
+    },
+    ("account", "rule", "date"),
+)
+
 WRITTEN = (
-    BATCH, KEY, OUTBOX, ACCOUNT, ORDER, DEAL, POSITION, TRANSFER, BALANCE, DECISION, LP_ORDER, CASE, PARKED,
+    BATCH, KEY, OUTBOX, ACCOUNT, ORDER, DEAL, POSITION, TRANSFER, BALANCE, DECISION, LP_ORDER, CASE, PARKED, MARGIN_NOTE,
+    SWAP_ACCRUAL, COMMISSION_BLOCK, COMMISSION_DAY,
 )  # fmt: skip
 
 LP_INBOX = Table(

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from trading.accounts import Account
 from trading.configuration import Config
 from trading.liquidity import LpOrder
+from trading.margining.terms import MarginRounding
 from trading.numbers import ZERO, point
 from trading.orders import Order
 from trading.positions import Position
@@ -27,6 +28,9 @@ class Tidy:
         self._points = {symbol: point(i.digits) for symbol, i in config.instruments.items()} if config else {}
         self._digits = dict(config.currency_digits) if config else {}
         self._currencies: dict[int, str] = {}
+        self._exact: set[int] = set()
+        """Accounts whose margin charges keep fractions of a cent."""
+        self._groups = dict(config.groups) if config else {}
 
     def money(self, currency: str, amount: Decimal) -> Decimal:
         return _exactly(amount, point(self._digits.get(currency, 8)))
@@ -34,8 +38,12 @@ class Tidy:
     def account(self, account: Account) -> Account:
         """Accounts come first: orders and positions look their currency up here."""
         self._currencies[account.id] = account.currency
+        group = self._groups.get(account.group)
+        if group is not None and group.margin.rounding is not MarginRounding.UP_PER_POSTING:
+            self._exact.add(account.id)
         return replace(
             account,
+            commission_blocked=self.money(account.currency, account.commission_blocked),
             balance=self.money(account.currency, account.balance),
             credit=self.money(account.currency, account.credit),
         )
@@ -48,7 +56,11 @@ class Tidy:
             filled_cost=_exactly(order.filled_cost, _COST),
             volume_a=self._volume(order.symbol, order.volume_a),
             filled_a=self._volume(order.symbol, order.filled_a),
-            margin_reserved=self.money(self._currency(order.account), order.margin_reserved),
+            margin_reserved=self._charge(order.account, order.margin_reserved),
+            hedged_reserved=self._charge(order.account, order.hedged_reserved),
+            unleveraged_reserved=self._charge(order.account, order.unleveraged_reserved),
+            notional_reserved=_exactly(order.notional_reserved, _COST),
+            netted=self._volume(order.symbol, order.netted),
             price=self._price(order.symbol, order.price),
             stop_price=self._price(order.symbol, order.stop_price),
             protection=NOTHING_ASKED
@@ -66,7 +78,11 @@ class Tidy:
             volume_opened=self._volume(position.symbol, position.volume_opened),
             volume=self._volume(position.symbol, position.volume),
             cost=_exactly(position.cost, _COST),
-            margin=self.money(self._currency(position.account), position.margin),
+            margin=self._charge(position.account, position.margin),
+            hedged=self._charge(position.account, position.hedged),
+            unleveraged=self._charge(position.account, position.unleveraged),
+            notional=_exactly(position.notional, _COST),
+            swap=_exactly(position.swap, _COST),
             volume_a_opened=self._volume(position.symbol, position.volume_a_opened),
             volume_a=self._volume(position.symbol, position.volume_a),
             cost_a=_exactly(position.cost_a, _COST),
@@ -88,6 +104,8 @@ class Tidy:
             filled_volume=self._volume(leg.symbol, leg.filled_volume),
             filled_cost=_exactly(leg.filled_cost, _COST),
             limit_price=self._price(leg.symbol, leg.limit_price),
+            price_shift=self._price(leg.symbol, leg.price_shift) or ZERO,
+            client_price=self._price(leg.symbol, leg.client_price),
         )
 
     def _price(self, symbol: str, price: Decimal | None) -> Decimal | None:
@@ -95,6 +113,9 @@ class Tidy:
 
     def _volume(self, symbol: str, volume: Decimal) -> Decimal:
         return _exactly(volume, self._steps.get(symbol, point(8)))
+
+    def _charge(self, account: int, amount: Decimal) -> Decimal:
+        return _exactly(amount, _COST) if account in self._exact else self.money(self._currency(account), amount)
 
     def _currency(self, account: int) -> str:
         return self._currencies.get(account, "")

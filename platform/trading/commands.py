@@ -4,7 +4,10 @@ Every command carries the id that its door minted, and an idempotency key unique
 be equal for a repetition to count as the same request.
 """
 
+from collections.abc import Callable
 from decimal import Decimal
+from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
@@ -13,7 +16,7 @@ from trading.configuration import Config
 from trading.liquidity import ExecutionReport
 from trading.numbers import is_plain, plain
 from trading.orders import OrderType, Side, TimeInForce
-from trading.protection import NOTHING_ASKED, ProtectionTerms
+from trading.protection import NOTHING_ASKED, ProtectionTerms, StopTriggerMethod
 from trading.quotes import Quote
 
 
@@ -50,6 +53,10 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
     expires_us: int = 0
     max_slippage: int | None = None
     protection: ProtectionTerms = NOTHING_ASKED
+    oco_group: str = ""
+    """Orders of the account under the same name cancel each other."""
+    stop_trigger: StopTriggerMethod | None = None
+    """How the stop price watches the market; None for the symbol's way."""
 
 
 class ModifyOrder(Command, frozen=True, kw_only=True):
@@ -98,10 +105,45 @@ class ClosePosition(Command, frozen=True, kw_only=True):
     comment: str = ""
 
 
+class CloseBy(Command, frozen=True, kw_only=True):
+    """Close a position against an opposite one of the same symbol, as far as the smaller goes. No spread is paid."""
+
+    position_id: int
+    by_position_id: int
+    comment: str = ""
+
+
+class ReversePosition(Command, frozen=True, kw_only=True):
+    """Close a position and open as much the other way, as one order."""
+
+    position_id: int
+    comment: str = ""
+
+
+class Which(StrEnum):
+    """Which positions a mass close is about."""
+
+    ALL = "all"
+    WINNERS = "winners"
+    """With a profit above zero at this price."""
+    LOSERS = "losers"
+    """With a loss."""
+
+
+class ClosePositions(Command, frozen=True, kw_only=True):
+    """Close every such position of the account, each by its own order. The answer's reference is how many closes began."""
+
+    which: Which = Which.ALL
+    symbol: str = ""
+    comment: str = ""
+
+
 class QuoteArrived(Command, frozen=True, kw_only=True):
-    """A price that sets off resting orders or protection. Not keyed: it is the price itself."""
+    """A price that sets off resting orders, protection or margin calls. Not keyed: it is the price itself."""
 
     quote: Quote
+    accounts: tuple[int, ...] = ()
+    """Accounts that stand at or below a threshold of theirs at this price, or above one again."""
 
 
 class OpenAccount(Command, frozen=True, kw_only=True):
@@ -111,6 +153,8 @@ class OpenAccount(Command, frozen=True, kw_only=True):
     currency: str
     leverage: int
     client_class: ClientClass = ClientClass.RETAIL
+    jurisdiction: str = ""
+    stp_only: bool = False
 
 
 class ChangeAccount(Command, frozen=True, kw_only=True):
@@ -120,6 +164,8 @@ class ChangeAccount(Command, frozen=True, kw_only=True):
     leverage: int | None = None
     rights: Rights | None = None
     client_class: ClientClass | None = None
+    jurisdiction: str | None = None
+    stp_only: bool | None = None
 
 
 class Deposit(Command, frozen=True, kw_only=True):
@@ -127,6 +173,105 @@ class Deposit(Command, frozen=True, kw_only=True):
 
     amount: Decimal
     reference: str = ""
+
+
+class RequestWithdrawal(Command, frozen=True, kw_only=True):
+    """Money that the client wants out: taken from the cash at once, and held until it is settled."""
+
+    amount: Decimal
+    reference: str = ""
+
+
+class SettleWithdrawal(Command, frozen=True, kw_only=True):
+    """The end of a withdrawal that was asked for: paid out, or given back. `transaction_id` names the request."""
+
+    transaction_id: int
+    is_paid: bool
+    reference: str = ""
+
+
+class Adjust(Command, frozen=True, kw_only=True):
+    """A correction of the client's cash by staff, up or down. `reference` says why and is required."""
+
+    amount: Decimal
+    reference: str
+
+
+class GrantCredit(Command, frozen=True, kw_only=True):
+    """Give credit, or take it back with an amount below zero: it carries positions, and is never withdrawn."""
+
+    amount: Decimal
+    reference: str = ""
+
+
+class GrantBonus(Command, frozen=True, kw_only=True):
+    """Give money of the house's into the client's cash."""
+
+    amount: Decimal
+    reference: str = ""
+
+
+class SwitchScope(StrEnum):
+    FIRM = "firm"
+    SYMBOL = "symbol"
+    ACCOUNT = "account"
+
+
+class SetSwitch(Command, frozen=True, kw_only=True):
+    """Stop new risk, or allow it again: of everybody, in one symbol, of one account. Closing is always possible."""
+
+    scope: SwitchScope
+    target: str = ""
+    """The symbol or the account's number."""
+    stops: bool
+
+
+class RollOver(Command, frozen=True, kw_only=True):
+    """Charge every swap that is due and not yet charged, up to some positions at a time. Asking again charges nothing twice."""
+
+
+class SettleCommission(Command, frozen=True, kw_only=True):
+    """Post the daily commission of every business date that is over and not yet settled."""
+
+
+class PayDividend(Command, frozen=True, kw_only=True):
+    """A dividend (or interest) adjustment on every position of a symbol that was opened before `ex_us`."""
+
+    symbol: str
+    long_per_unit: Decimal
+    """Of the quote currency per unit of the contract, credited to longs; below zero is charged."""
+    short_per_unit: Decimal
+    """The same for shorts: usually below zero."""
+    ex_us: int
+    reference: str = ""
+
+
+class SplitInstrument(Command, frozen=True, kw_only=True):
+    """`new` units for `old` ones: volumes are multiplied, prices divided, on positions, orders and protection alike."""
+
+    symbol: str
+    new: int
+    old: int
+    reference: str = ""
+
+
+class ExpireInstrument(Command, frozen=True, kw_only=True):
+    """The contract has ended: orders are cancelled, positions closed at the settlement price."""
+
+    symbol: str
+    price: Decimal
+    reference: str = ""
+
+
+class CorrectDeal(Command, frozen=True, kw_only=True):
+    """Undo a deal, or give it another price, by reversing entries. Two different members of staff stand behind it."""
+
+    deal_id: int
+    price: Decimal | None = None
+    """The right price; None undoes the deal."""
+    approved_by: str = ""
+    """Who agreed: another than `actor`."""
+    reason: str = ""
 
 
 class ApplyExecution(Command, frozen=True, kw_only=True):
@@ -150,69 +295,111 @@ AnyCommand = (
     | CancelAll
     | ClosePosition
     | ModifyProtection
+    | CloseBy
+    | ReversePosition
+    | ClosePositions
     | ExpireOrders
     | QuoteArrived
     | OpenAccount
     | ChangeAccount
     | Deposit
+    | RequestWithdrawal
+    | SettleWithdrawal
+    | Adjust
+    | GrantCredit
+    | GrantBonus
+    | SetSwitch
+    | RollOver
+    | SettleCommission
+    | PayDividend
+    | SplitInstrument
+    | ExpireInstrument
+    | CorrectDeal
     | ApplyExecution
     | ReloadConfig
 )
 
 
 def body(command: Command) -> tuple[str, ...]:
-    """What the client asked for, as text: equal bodies under one key are one request."""
-    match command:
-        case PlaceOrder():
-            head = ("place", command.symbol, command.side.value, _number(command.volume), command.comment)
-            return head if is_plain_market(command) else (*head, *_terms_of(command))
-        case ModifyOrder():
-            return ("modify", str(command.order_id), *_terms_of(command))
-        case CancelOrder():
-            return ("cancel", str(command.order_id))
-        case CancelAll():
-            return ("cancel_all", command.symbol)
-        case ModifyProtection():
-            return ("protect", str(command.position_id), *_terms_of(command))
-        case ExpireOrders():
-            return ("expire",)
-        case ClosePosition():
-            volume = "" if command.volume is None else _number(command.volume)
-            return ("close", str(command.position_id), volume, command.comment)
-        case OpenAccount():
-            return ("open_account", command.group, command.currency, str(command.leverage), command.client_class.value)
-        case ChangeAccount():
-            terms = (command.group, command.leverage, command.rights, command.client_class)
-            return ("change_account", *("" if term is None else str(term) for term in terms))
-        case Deposit():
-            return ("deposit", _number(command.amount), command.reference)
-        case ReloadConfig():
-            return ("reload_config", str(command.version))
-    raise AssertionError(f"no body for {type(command).__name__}")
+    """What the client asked for, as text: equal bodies under one key are one request. Reports and prices have none."""
+    assert not isinstance(command, ApplyExecution | QuoteArrived), f"{type(command).__name__} has no key, so no body"
+    said = _BODIES.get(type(command))
+    return said(command) if said is not None else (type(command).__name__, *_terms_of(command))
+
+
+def _place_body(command: PlaceOrder) -> tuple[str, ...]:
+    head = ("place", command.symbol, command.side.value, _number(command.volume), command.comment)
+    return head if is_plain_market(command) else (*head, *_terms_of(command))
+
+
+def _close_body(command: ClosePosition) -> tuple[str, ...]:
+    volume = "" if command.volume is None else _number(command.volume)
+    return ("close", str(command.position_id), volume, command.comment)
+
+
+def _open_account_body(command: OpenAccount) -> tuple[str, ...]:
+    said = ("open_account", command.group, command.currency, str(command.leverage), command.client_class.value)
+    is_protected = command.jurisdiction or command.stp_only
+    return (*said, command.jurisdiction, str(command.stp_only)) if is_protected else said
+
+
+def _change_account_body(command: ChangeAccount) -> tuple[str, ...]:
+    terms = (command.group, command.leverage, command.rights, command.client_class)
+    more = tuple(str(term) for term in (command.jurisdiction, command.stp_only) if term is not None)
+    return ("change_account", *("" if term is None else str(term) for term in terms), *more)
+
+
+_BODIES: dict[type[Command], Callable[[Any], tuple[str, ...]]] = {
+    PlaceOrder: _place_body,
+    ModifyOrder: lambda command: ("modify", str(command.order_id), *_terms_of(command)),
+    CancelOrder: lambda command: ("cancel", str(command.order_id)),
+    CancelAll: lambda command: ("cancel_all", command.symbol),
+    ModifyProtection: lambda command: ("protect", str(command.position_id), *_terms_of(command)),
+    ExpireOrders: lambda command: ("expire",),  # noqa: ARG005 - it asks for nothing but itself
+    ClosePosition: _close_body,
+    OpenAccount: _open_account_body,
+    ChangeAccount: _change_account_body,
+    Deposit: lambda command: ("deposit", _number(command.amount), command.reference),
+    ReloadConfig: lambda command: ("reload_config", str(command.version)),
+}
+"""Bodies whose spelling is older than `_terms_of`: they stay as they are stored under keys."""
 
 
 def is_plain_market(command: PlaceOrder) -> bool:
     """Nothing but a market order: the most frequent body is short."""
     asked = (command.price, command.stop_price, command.time_in_force, command.max_slippage)
-    is_bare = not command.expires_us and asked == (None, None, None, None)
+    is_bare = not command.expires_us and not command.oco_group and asked == (None, None, None, None)
     return is_bare and command.type is OrderType.MARKET and command.protection == NOTHING_ASKED
 
 
-_BODY_SKIPS = frozenset(Command.__struct_fields__) | {"symbol", "side", "comment"}
+_IN_EVERY_COMMAND = frozenset(Command.__struct_fields__)
+_IN_PLACE_HEAD = frozenset({"symbol", "side", "comment"})
+_ALWAYS_SAID = frozenset(ProtectionTerms.__struct_fields__[:6])
+"""Parts of protection that a body names whatever they are; others only where they ask for something. So a body that was
+stored under a key before a field existed stays the same."""
 
 
 def _terms_of(command: Command) -> tuple[str, ...]:
-    """Every other field by name, numbers in one spelling."""
+    """Every field by name that asks for something, numbers in one spelling."""
+    skips = _IN_EVERY_COMMAND | _IN_PLACE_HEAD if isinstance(command, PlaceOrder) else _IN_EVERY_COMMAND
     found: list[str] = []
     for name in command.__struct_fields__:
         value = getattr(command, name)
-        if name in _BODY_SKIPS or value is None:
+        if name in skips or value is None or value == "":
             continue
         if isinstance(value, ProtectionTerms):
-            found += [f"{part}={_spelled(getattr(value, part))}" for part in value.__struct_fields__]
+            found += _protection_said(value)
         else:
             found.append(f"{name}={_spelled(value)}")
     return tuple(found)
+
+
+def _protection_said(terms: ProtectionTerms) -> list[str]:
+    return [
+        f"{part}={_spelled(getattr(terms, part))}"
+        for part in terms.__struct_fields__
+        if part in _ALWAYS_SAID or getattr(terms, part) != getattr(NOTHING_ASKED, part)
+    ]
 
 
 def _spelled(value: object) -> str:

@@ -10,8 +10,17 @@ from enum import StrEnum
 from msgspec import Struct
 
 from trading.calendar import session_problems
+from trading.charges.commission import CommissionTerms
+from trading.charges.swap import SwapFreeTerms
+from trading.controls import AccountControls
+from trading.conversion import ConversionStep, ConversionTerms
+from trading.daytrading import DayTradeTerms
 from trading.instruments import Instrument
+from trading.margining.terms import MarginPolicy
 from trading.orders import Book
+from trading.overrides import Override
+from trading.regulation import SEEDED, RegulatoryRule
+from trading.stopout import StopOutTerms
 
 
 class Markup(Struct, frozen=True, kw_only=True):
@@ -19,6 +28,14 @@ class Markup(Struct, frozen=True, kw_only=True):
 
     bid: int = 0
     ask: int = 0
+
+
+class CommissionRule(Struct, frozen=True, kw_only=True):
+    """One named commission of a group, for the symbols that its mask matches."""
+
+    name: str
+    terms: CommissionTerms
+    symbols: str = "*"
 
 
 class Group(Struct, frozen=True, kw_only=True):
@@ -31,6 +48,20 @@ class Group(Struct, frozen=True, kw_only=True):
     markup: Markup = Markup()
     symbol_markups: dict[str, Markup] = {}
     """Per symbol, instead of `markup`."""
+    overrides: tuple[Override, ...] = ()
+    """Changes of symbols' terms for this group, from the top down."""
+    margin: MarginPolicy = MarginPolicy()
+    commissions: tuple[CommissionRule, ...] = ()
+    """Besides `commission_per_lot`: each is charged on its own."""
+    conversion: ConversionTerms = ConversionTerms()
+    swap_free: SwapFreeTerms | None = None
+    """Its accounts pay no interest but this fee."""
+    stop_out: StopOutTerms = StopOutTerms()
+    negative_balance_protection: bool = False
+    """For all its clients; retail clients have it anyway."""
+    controls: AccountControls = AccountControls()
+    day_trades: DayTradeTerms | None = None
+    stp_only: bool = False
 
     def markup_for(self, symbol: str) -> Markup:
         return self.symbol_markups.get(symbol, self.markup)
@@ -115,13 +146,6 @@ class Policy(Struct, frozen=True, kw_only=True):
     rules: tuple[Rule, ...]
 
 
-class ConversionStep(Struct, frozen=True, kw_only=True):
-    """Multiply by the symbol's rate, or divide when `inverse`."""
-
-    symbol: str
-    inverse: bool
-
-
 class Config(Struct, frozen=True, kw_only=True):
     """Everything a decision depends on besides state, quotes and time."""
 
@@ -138,6 +162,9 @@ class Config(Struct, frozen=True, kw_only=True):
     """How long a leg may wait for its provider's session before it is given up unsent."""
     lp_attempts_max: int = 3
     """Providers tried in turn for one opening order when they reject."""
+    regulation: tuple[RegulatoryRule, ...] = SEEDED
+    stp_only: bool = False
+    """The firm takes no risk of its own: everything goes to the market."""
 
 
 class ConfigurationRefused(ValueError):

@@ -12,13 +12,28 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from trading.configuration import ConversionStep
-from trading.margining.modes import Rate
 from trading.numbers import ONE, ZERO, round_half_up
 from trading.orders import Side
 
 FEE_UNITS = Decimal(10_000)
 """A conversion fee of 1 is one part of ten thousand: 0.01 %."""
+
+
+class ConversionStep(Struct, frozen=True, kw_only=True):
+    """Multiply by the symbol's rate, or divide when `inverse`."""
+
+    symbol: str
+    inverse: bool
+
+
+class Rate(Struct, frozen=True):
+    """A conversion as a ratio, so that an inverse pair divides exactly: amount x multiply / divide."""
+
+    multiply: Decimal = ONE
+    divide: Decimal = ONE
+
+
+SAME_CURRENCY = Rate()
 
 
 class ConversionRule(StrEnum):

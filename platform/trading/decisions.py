@@ -27,6 +27,8 @@ class RoutingFacts(Struct, frozen=True, kw_only=True):
     lps: dict[str, LpSettings]
     config_version: int
     now_us: int
+    stp_only: str = ""
+    """Why the house may not take the other side, whatever the policy says; empty where it may."""
 
 
 class ConditionTrace(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from trading.accounts import Account
 from trading.decisions import Decision
+from trading.desk import CommissionBlock, CommissionDay, Desk, MarginNote, SwapAccrual
 from trading.ledger import Transfer
 from trading.liquidity import Case, LpOrder
 from trading.orders import Deal, Order
@@ -126,6 +127,32 @@ class CaseOpened(Event, frozen=True):
     case: Case
 
 
+class DeskChanged(Event, frozen=True):
+    """Switches or cursors of the shard."""
+
+    desk: Desk
+
+
+class MarginNoted(Event, frozen=True):
+    """A margin call, or a step of a stop-out."""
+
+    note: MarginNote
+
+
+class SwapAccrued(Event, frozen=True):
+    """A record of its own; what it made of the position is a PositionChanged."""
+
+    accrual: SwapAccrual
+
+
+class CommissionBlocked(Event, frozen=True):
+    block: CommissionBlock
+
+
+class CommissionSettled(Event, frozen=True):
+    day: CommissionDay
+
+
 class ConfigLoaded(Event, frozen=True):
     version: int
 
@@ -169,6 +196,11 @@ AnyEvent = (
     | ChildOrderRouted
     | ChildOrderUpdated
     | CaseOpened
+    | DeskChanged
+    | MarginNoted
+    | SwapAccrued
+    | CommissionBlocked
+    | CommissionSettled
     | ConfigLoaded
     | AccountNumbered
     | CommandKeyed

@@ -6,6 +6,14 @@ from enum import StrEnum
 from msgspec import Struct
 
 from trading.calendar import SessionTerms
+from trading.charges.fees import FeeSchedule
+from trading.charges.swap import SwapTerms
+from trading.controls import SymbolControls
+from trading.guarantee import GuaranteeTerms
+from trading.margining.terms import MarginTerms
+from trading.profit import ProfitTerms
+from trading.protection import StopTriggerMethod
+from trading.spreads import SpreadTerms
 
 
 class AssetClass(StrEnum):
@@ -13,13 +21,19 @@ class AssetClass(StrEnum):
     METAL = "metal"
     INDEX = "index"
     CRYPTO = "crypto"
+    COMMODITY = "commodity"
+    SHARE = "share"
 
 
 class TradeMode(StrEnum):
     """What clients may do in the symbol. Closing stays possible unless the market is halted."""
 
     FULL = "full"
+    LONG_ONLY = "long_only"
+    SHORT_ONLY = "short_only"
     CLOSE_ONLY = "close_only"
+    HALTED_WITH_PENDINGS = "halted_with_pendings"
+    """Nothing new, but what waits for a price (orders, stop losses, take profits) is still dealt."""
     HALTED = "halted"
 
 
@@ -44,3 +58,25 @@ class Instrument(Struct, frozen=True, kw_only=True):
     trade_mode: TradeMode = TradeMode.FULL
     sessions: SessionTerms = SessionTerms()
     """When it trades; always, unless said otherwise."""
+    margin: MarginTerms = MarginTerms()
+    margin_currency: str = ""
+    """Of margin amounts; empty for the base currency, or the quote's in modes that count by price."""
+    profit: ProfitTerms = ProfitTerms()
+    swap: SwapTerms = SwapTerms()
+    spread: SpreadTerms = SpreadTerms()
+    controls: SymbolControls = SymbolControls()
+    stop_trigger: StopTriggerMethod = StopTriggerMethod.TRADE
+    """How stop orders and stop losses watch the price unless they say otherwise."""
+    stops_level: int = 0
+    """Points that pending prices, stop losses and take profits must keep from the market when they are set."""
+    freeze_level: int = 0
+    """Within this many points of its trigger an order or a protection cannot be changed or taken back."""
+    guarantee: GuaranteeTerms | None = None
+    """Guaranteed stop losses, where they are offered."""
+    fees: FeeSchedule | None = None
+    """Maker and taker fees by the value of a deal."""
+    is_major_index: bool = False
+    is_cash: bool = False
+    """Bought with cash in full and owned, not traded on margin."""
+    expires_us: int = 0
+    """Business time at which the contract ends; 0 for never."""

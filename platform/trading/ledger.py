@@ -17,6 +17,27 @@ class TransactionKind(StrEnum):
     REALISED_PNL = "realised_pnl"
     COMMISSION = "commission"
     LP_PNL = "lp_pnl"
+    WITHDRAWAL_REQUESTED = "withdrawal_requested"
+    """Out of the client's cash, not yet out of the house."""
+    WITHDRAWAL = "withdrawal"
+    WITHDRAWAL_RETURNED = "withdrawal_returned"
+    ADJUSTMENT = "adjustment"
+    CREDIT = "credit"
+    """Given; it carries positions and never leaves the house."""
+    CREDIT_REMOVED = "credit_removed"
+    BONUS = "bonus"
+    SWAP = "swap"
+    FEE = "fee"
+    """Maker and taker fees."""
+    GUARANTEE_FEE = "guarantee_fee"
+    CONVERSION_FEE = "conversion_fee"
+    DIVIDEND = "dividend"
+    NEGATIVE_BALANCE = "negative_balance"
+    """The house pays what a client would owe."""
+    CORRECTION = "correction"
+    """Reverses or re-prices a deal: two people decide."""
+    PRICE_SHIFT = "price_shift"
+    """What a spread limit or a guarantee put between the provider's price and the client's."""
 
 
 class Transfer(Struct, frozen=True, kw_only=True):
@@ -51,6 +72,25 @@ def lp_account(lp: str) -> str:
     return f"lp:{lp}"
 
 
+def credit_account(account: int) -> str:
+    """The client's credit: the house's money in the client's equity."""
+    return f"credit:{account}"
+
+
+def withdrawal_account(account: int) -> str:
+    """What the client has asked for and not yet got."""
+    return f"withdrawal:{account}"
+
+
 HOUSE_COMMISSION = "house:commission"
+HOUSE_SWAP = "house:swap"
+HOUSE_FEES = "house:fees"
+HOUSE_BONUS = "house:bonus"
+"""The other side of credit and bonus: minus what has been given away."""
+HOUSE_ADJUSTMENTS = "house:adjustments"
+HOUSE_NEGATIVE_BALANCE = "house:negative_balance"
+HOUSE_DIVIDENDS = "house:dividends"
+HOUSE_ERROR = "house:error"
+"""Late, excess and corrected fills: what went wrong is the house's."""
 BANK = "bank"
 """The outside world, where clients' money comes from: minus what it has paid in."""

@@ -71,6 +71,10 @@ class LpOrder(Struct, frozen=True, kw_only=True):
     exec_ids: tuple[str, ...] = ()
     """Keys `trade_date/ExecID` of the fills applied, against repetition."""
     text: str = ""
+    price_shift: Decimal = ZERO
+    """What the client's price is above the provider's besides the markup: a spread limit clipped the shown price."""
+    client_price: Decimal | None = None
+    """What the client is dealt at whatever the provider deals at: a guaranteed stop's price."""
 
 
 class ReportKind(StrEnum):

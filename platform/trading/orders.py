@@ -6,7 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from trading.numbers import ZERO
-from trading.protection import ProtectionTerms
+from trading.protection import ProtectionTerms, StopTriggerMethod
 
 
 class Side(StrEnum):
@@ -53,6 +53,16 @@ class OrderReason(StrEnum):
     CLIENT = "client"
     STOP_LOSS = "stop_loss"
     TAKE_PROFIT = "take_profit"
+    STOP_OUT = "stop_out"
+    """The broker's own stop-out level."""
+    CLOSE_OUT = "close_out"
+    """The regulatory margin close-out."""
+    DEALER = "dealer"
+    ROLLOVER = "rollover"
+    EXPIRY = "expiry"
+    """The contract ended."""
+    CORPORATE = "corporate"
+    CLOSE_BY = "close_by"
 
 
 class Book(StrEnum):
@@ -96,6 +106,14 @@ that was filled in part. A resting order is REJECTED when its turn comes and the
 """
 
 TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if status is not None and not following)
+
+
+class OrderCommission(Struct, frozen=True, kw_only=True):
+    """One order's commission under one rule so far: kept with the order while it may still be filled."""
+
+    units: Decimal = ZERO
+    volume: Decimal = ZERO
+    charged: Decimal = ZERO
 
 
 class Order(Struct, frozen=True, kw_only=True):
@@ -144,6 +162,18 @@ class Order(Struct, frozen=True, kw_only=True):
     is_triggered: bool = False
     """A stop whose stop price was reached."""
     reason: OrderReason = OrderReason.CLIENT
+    hedged_reserved: Decimal = ZERO
+    unleveraged_reserved: Decimal = ZERO
+    notional_reserved: Decimal = ZERO
+    """With `margin_reserved`, the order's part in the account's margin: the amounts of `margining.modes.Exposure`."""
+    oco_group: str = ""
+    """Orders of one account with the same name cancel each other: when one is dealt, the others are taken back."""
+    netted: Decimal = ZERO
+    """The first lots of the order, which close `position_id` before the rest opens the other way."""
+    stop_trigger: StopTriggerMethod | None = None
+    """How its stop price watches the market; None for the symbol's way."""
+    commissions: tuple[OrderCommission, ...] = ()
+    """Per rule of its group that counts whole orders, in the rules' order."""
 
     @property
     def is_resting(self) -> bool:
@@ -163,6 +193,14 @@ class Order(Struct, frozen=True, kw_only=True):
 class DealEntry(StrEnum):
     IN = "in"
     OUT = "out"
+    INOUT = "inout"
+    """The part of a reversal that opens the other way."""
+    OUT_BY = "out_by"
+    """Closed against an opposite position."""
+
+    @property
+    def opens(self) -> bool:
+        return self in (DealEntry.IN, DealEntry.INOUT)
 
 
 class Deal(Struct, frozen=True, kw_only=True):
@@ -186,3 +224,7 @@ class Deal(Struct, frozen=True, kw_only=True):
     exec_id: str = ""
     """The provider's ExecID(17) for an A deal."""
     lp_price: Decimal | None = None
+    swap: Decimal = ZERO
+    """The part of the position's accrued swap that this closing posts."""
+    fee: Decimal = ZERO
+    """Maker, taker, conversion and guarantee fees: positive is paid by the client."""

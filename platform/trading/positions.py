@@ -40,6 +40,14 @@ class Position(Struct, frozen=True, kw_only=True):
     locked: Decimal = ZERO
     """Volume in a pending close: it cannot be closed twice."""
     protection: Protection = UNPROTECTED
+    hedged: Decimal = ZERO
+    unleveraged: Decimal = ZERO
+    notional: Decimal = ZERO
+    """With `margin`, its part in the account's margin: the amounts of `margining.modes.Exposure`."""
+    swap: Decimal = ZERO
+    """Swaps accrued and not yet posted, in the account's currency, with fractions of a cent."""
+    rolled_us: int = 0
+    """Every swap instant up to this one is charged."""
 
     @property
     def open_price(self) -> Decimal:

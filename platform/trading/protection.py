@@ -5,11 +5,33 @@ at. A stop loss only ever limits a loss where it is set: the server keeps and fi
 """
 
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from trading.numbers import ZERO
+
+
+class StopTriggerMethod(StrEnum):
+    """How stop orders, stop-limits and stop losses watch the price. Limits and take profits always watch their own side."""
+
+    TRADE = "trade"
+    """The side that the resulting deal is made at."""
+    OPPOSITE = "opposite"
+    """The other side, so that a widening spread alone triggers nothing."""
+    DOUBLE_TRADE = "double_trade"
+    """As TRADE, on two consecutive ticks."""
+    DOUBLE_OPPOSITE = "double_opposite"
+    """As OPPOSITE, on two consecutive ticks."""
+
+    @property
+    def is_opposite(self) -> bool:
+        return self in (StopTriggerMethod.OPPOSITE, StopTriggerMethod.DOUBLE_OPPOSITE)
+
+    @property
+    def is_double(self) -> bool:
+        return self in (StopTriggerMethod.DOUBLE_TRADE, StopTriggerMethod.DOUBLE_OPPOSITE)
 
 
 class ProtectionTerms(Struct, frozen=True, kw_only=True):
@@ -23,13 +45,31 @@ class ProtectionTerms(Struct, frozen=True, kw_only=True):
     """Distance at which a stop loss follows the best price."""
     trailing_step: int = 0
     """How far the price must have gone before the stop follows again."""
+    trailing_activation: int | None = None
+    """Profit in points from which on the stop follows; None for the distance itself, 0 from the first price on."""
+    break_even_points: int = 0
+    """Profit in points at which the stop loss moves to the open price; 0 never moves it there."""
+    break_even_offset: int = 0
+    """Points beyond the open price that the move to break-even secures."""
+    is_guaranteed: bool = False
+    """The stop loss is dealt at exactly its price, whatever the market does; costs a fee."""
+    stop_trigger: StopTriggerMethod | None = None
+    """How the stop loss watches the price; None for the symbol's way."""
 
     @property
     def is_consistent(self) -> bool:
         twice = (self.stop_loss is not None and self.stop_loss_points) or (
             self.take_profit is not None and self.take_profit_points
         )
-        points = (self.stop_loss_points, self.take_profit_points, self.trailing_points, self.trailing_step)
+        points = (
+            self.stop_loss_points,
+            self.take_profit_points,
+            self.trailing_points,
+            self.trailing_step,
+            self.trailing_activation or 0,
+            self.break_even_points,
+            self.break_even_offset,
+        )
         return not twice and all(0 <= distance <= POINTS_MAX for distance in points)
 
 
@@ -44,6 +84,16 @@ class Protection(Struct, frozen=True, kw_only=True):
     take_profit: Decimal | None = None
     trailing_points: int = 0
     trailing_step: int = 0
+    trailing_activation: int | None = None
+    break_even_points: int = 0
+    break_even_offset: int = 0
+    is_guaranteed: bool = False
+    stop_trigger: StopTriggerMethod | None = None
+
+    @property
+    def follows_price(self) -> bool:
+        """The stop loss moves by itself: it trails, or goes to break-even."""
+        return bool(self.trailing_points or self.break_even_points)
 
 
 UNPROTECTED = Protection()
@@ -67,13 +117,21 @@ def resolved(terms: ProtectionTerms, *, sign: int, open_price: Decimal, point: D
         take_profit=take_profit if take_profit is not None and take_profit > ZERO else None,
         trailing_points=terms.trailing_points,
         trailing_step=terms.trailing_step,
+        trailing_activation=terms.trailing_activation,
+        break_even_points=terms.break_even_points,
+        break_even_offset=terms.break_even_offset,
+        is_guaranteed=terms.is_guaranteed,
+        stop_trigger=terms.stop_trigger,
     )
 
 
 PARTS = {
     "stop_loss": ("stop_loss",),
     "take_profit": ("take_profit",),
-    "trailing_stop": ("trailing_points", "trailing_step"),
+    "trailing_stop": ("trailing_points", "trailing_step", "trailing_activation"),
+    "break_even": ("break_even_points", "break_even_offset"),
+    "guaranteed": ("is_guaranteed",),
+    "stop_trigger": ("stop_trigger",),
 }
 """What protection is made of, as clients name it."""
 

@@ -39,6 +39,20 @@ class Refusal(StrEnum):
     NO_CHANGES = "no_changes"
     ORDER_LOCKED = "order_locked"
     INSUFFICIENT_MARGIN = "insufficient_margin"
+    DUPLICATE_ORDER = "duplicate_order"
+    PRICE_COLLAR = "price_collar"
+    VALUE_LIMIT = "value_limit"
+    POSITION_LIMIT = "position_limit"
+    ORDER_LIMIT = "order_limit"
+    DAY_TRADE_LIMIT = "day_trade_limit"
+    LONG_ONLY = "long_only"
+    SHORT_ONLY = "short_only"
+    PRODUCT_BANNED = "product_banned"
+    BONUS_BANNED = "bonus_banned"
+    FROZEN = "frozen"
+    NO_GUARANTEE = "no_guarantee"
+    WORSE_GUARANTEE = "worse_guarantee"
+    FUNDS_NOT_WITHDRAWABLE = "funds_not_withdrawable"
     NO_CONNECTION = "no_connection"
     REJECTED_BY_LP = "rejected_by_lp"
     # Positions and orders.
@@ -46,6 +60,11 @@ class Refusal(StrEnum):
     POSITION_CLOSED = "position_closed"
     CLOSE_VOLUME_TOO_LARGE = "close_volume_too_large"
     CLOSE_ORDER_EXISTS = "close_order_exists"
+    INVALID_CLOSE_BY = "invalid_close_by"
+    WITHDRAWAL_NOT_FOUND = "withdrawal_not_found"
+    DEAL_NOT_FOUND = "deal_not_found"
+    DEAL_NOT_CORRECTABLE = "deal_not_correctable"
+    SECOND_PERSON_REQUIRED = "second_person_required"
     # Doors.
     NOT_AUTHENTICATED = "not_authenticated"
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
@@ -140,6 +159,34 @@ REGISTRY: dict[Refusal, RefusalTerms] = {
     R.INSUFFICIENT_MARGIN: _terms(
         422, 10019, 3, "The free margin is too small for this order.", "Use a smaller volume, or deposit."
     ),
+    R.DUPLICATE_ORDER: _terms(
+        409, 10006, 6, "The same order was just accepted.", "Look at your orders; send it again after the window."
+    ),
+    R.PRICE_COLLAR: _terms(
+        422, 10015, 99, "The price is too far from the market.", "Use a price nearer to the market."
+    ),
+    R.VALUE_LIMIT: _terms(422, 10014, 3, "The order is worth more than is allowed.", "Use a smaller volume."),
+    R.POSITION_LIMIT: _terms(422, 10040, 3, "The account has as many positions as it may.", "Close one first."),
+    R.ORDER_LIMIT: _terms(422, 10033, 3, "The account has as many pending orders as it may.", "Cancel one first."),
+    R.DAY_TRADE_LIMIT: _terms(
+        422, 10017, 0, "The account has used up its day trades.", "Wait for the next business day, or deposit."
+    ),
+    R.LONG_ONLY: _terms(422, 10042, 0, "Only buying is allowed.", "Buy, or close what you hold."),
+    R.SHORT_ONLY: _terms(422, 10043, 0, "Only selling is allowed.", "Sell, or close what you hold."),
+    R.PRODUCT_BANNED: _terms(
+        422, 10017, 0, "The product may not be sold to you.", "Close what you hold; openings are not allowed."
+    ),
+    R.BONUS_BANNED: _terms(422, 10017, None, "The client may get no bonus or credit.", "Check the client's category."),
+    R.FROZEN: _terms(
+        422, 10029, 99, "The order or protection is too near its price to be changed.", "Wait for its outcome."
+    ),
+    R.NO_GUARANTEE: _terms(422, 10016, 99, "The symbol has no guaranteed stops.", "Use a stop loss without guarantee."),
+    R.WORSE_GUARANTEE: _terms(
+        422, 10016, 99, "A guaranteed stop may not be widened or given up.", "Move it nearer to the market, or close."
+    ),
+    R.FUNDS_NOT_WITHDRAWABLE: _terms(
+        422, 10019, None, "That much cannot be withdrawn now.", "Withdraw less, or close positions first."
+    ),
     R.NO_CONNECTION: _terms(
         503, 10031, 0, "No liquidity can be reached for this order.", "Try again in a moment.", retryable=True
     ),
@@ -151,6 +198,17 @@ REGISTRY: dict[Refusal, RefusalTerms] = {
     ),
     R.CLOSE_ORDER_EXISTS: _terms(
         409, 10039, 99, "That volume is being closed already.", "Wait for the close in flight.", retryable=True
+    ),
+    R.INVALID_CLOSE_BY: _terms(
+        422, 10013, 99, "The two positions cannot be closed by each other.", "Close each of them at the market."
+    ),
+    R.WITHDRAWAL_NOT_FOUND: _terms(404, 10013, None, "There is no such open withdrawal.", "List the withdrawals."),
+    R.DEAL_NOT_FOUND: _terms(404, 10013, None, "There is no such deal.", "List the deals."),
+    R.DEAL_NOT_CORRECTABLE: _terms(
+        409, 10013, None, "The deal cannot be corrected any more.", "Adjust the balance instead."
+    ),
+    R.SECOND_PERSON_REQUIRED: _terms(
+        422, 10013, None, "Two different people must stand behind this.", "Have somebody else approve it."
     ),
     R.NOT_AUTHENTICATED: _terms(401, 10011, None, "The credentials are missing or wrong.", "Log in and use the token."),
     R.TOKEN_EXPIRED: _terms(401, 10011, None, "The token has expired or was revoked.", "Refresh the token or log in."),

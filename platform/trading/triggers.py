@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from sortedcontainers import SortedList
 
 from trading.orders import Side
+from trading.protection import StopTriggerMethod
 
 
 class TriggerKind(StrEnum):
@@ -49,27 +50,6 @@ class PriceSide(StrEnum):
 class Direction(StrEnum):
     AT_OR_BELOW = "at_or_below"
     AT_OR_ABOVE = "at_or_above"
-
-
-class StopTriggerMethod(StrEnum):
-    """How stop orders, stop-limits and stop losses watch the price. Limits and take profits always watch their own side."""
-
-    TRADE = "trade"
-    """The side that the resulting deal is made at."""
-    OPPOSITE = "opposite"
-    """The other side, so that a widening spread alone triggers nothing."""
-    DOUBLE_TRADE = "double_trade"
-    """As TRADE, on two consecutive ticks."""
-    DOUBLE_OPPOSITE = "double_opposite"
-    """As OPPOSITE, on two consecutive ticks."""
-
-    @property
-    def is_opposite(self) -> bool:
-        return self in (StopTriggerMethod.OPPOSITE, StopTriggerMethod.DOUBLE_OPPOSITE)
-
-    @property
-    def is_double(self) -> bool:
-        return self in (StopTriggerMethod.DOUBLE_TRADE, StopTriggerMethod.DOUBLE_OPPOSITE)
 
 
 class Watch(Struct, frozen=True):

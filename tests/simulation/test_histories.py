@@ -302,6 +302,9 @@ def reborn(state: State) -> State:
         balances={key: amount + Decimal("0.00000000") for key, amount in state.balances.items()},
         inbox_cursors=state.inbox_cursors,
         outbox_seq=state.outbox_seq,
+        desk=stored(state.desk),  # type: ignore[arg-type]
+        blocks=[stored(b) for blocks in state.blocks.values() for b in blocks.values()],  # type: ignore[misc]
+        days=[stored(day) for day in state.turnovers.values()],  # type: ignore[misc]
     )
 
 

@@ -19,7 +19,6 @@ from trading.charges.commission import (
     CommissionTier,
     CommissionTierBasis,
     DealFacts,
-    OrderCommission,
     Turnover,
     block,
     check_commission_terms,
@@ -30,10 +29,9 @@ from trading.charges.commission import (
     units_of,
     volumes,
 )
-from trading.configuration import ConversionStep
-from trading.conversion import Converter
+from trading.conversion import ConversionStep, Converter
 from trading.numbers import round_half_up
-from trading.orders import DealEntry, Side
+from trading.orders import DealEntry, OrderCommission, Side
 from trading.quotes import ClientQuote
 
 WHOLE = CommissionBasis.WHOLE_ORDER

@@ -29,8 +29,7 @@ from trading.charges.swap import (
     swap_free_charge,
     swap_instants,
 )
-from trading.configuration import ConversionStep
-from trading.conversion import Converter
+from trading.conversion import ConversionStep, Converter
 from trading.numbers import round_half_up
 from trading.orders import Side
 from trading.profit import ProfitMode, RoundingSetting

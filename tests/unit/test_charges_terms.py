@@ -6,11 +6,11 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from trading.charges.commission import Bucket, CommissionTerms, CommissionTier, OrderCommission
+from trading.charges.commission import Bucket, CommissionTerms, CommissionTier
 from trading.charges.fees import FeeSchedule
 from trading.charges.swap import NEXT_DAY_WEEK, SwapFreeTerms, SwapMode, SwapTerms
 from trading.conversion import ConversionTerms
-from trading.orders import Side
+from trading.orders import OrderCommission, Side
 from trading.profit import ProfitTerms
 
 

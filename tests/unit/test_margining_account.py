@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trading.conversion import SAME_CURRENCY, Rate
 from trading.margining import reference
 from trading.margining.account import AccountMargin, Intent, account_margin, slices
-from trading.margining.modes import SAME_CURRENCY, Exposure, Rate, charge, merged, split
+from trading.margining.modes import Exposure, charge, merged, split
 from trading.margining.terms import (
     LEVERAGED,
     Accounting,

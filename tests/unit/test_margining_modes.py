@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import config, instrument, quote
+from trading.conversion import SAME_CURRENCY, Rate
 from trading.margin import initial_margin
-from trading.margining.modes import SAME_CURRENCY, Exposure, Rate, charge, conversion_rate, merged, recharged, split
+from trading.margining.modes import Exposure, charge, conversion_rate, merged, recharged, split
 from trading.margining.terms import (
     MarginKind,
     MarginMode,

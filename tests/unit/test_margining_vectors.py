@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from trading.conversion import SAME_CURRENCY, Rate
 from trading.margin import Holding, unrealised
 from trading.margining.account import account_margin
 from trading.margining.level import Worth, equity, equity_at_level, free_margin, margin_level
-from trading.margining.modes import SAME_CURRENCY, Exposure, Rate, charge
+from trading.margining.modes import Exposure, charge
 from trading.margining.terms import (
     FreeMarginPolicy,
     HedgedMode,

@@ -12,6 +12,7 @@ from engine.rows import Rows, change_statement, copy_statement, rows_of
 from engine.state import Counters
 from engine.tables import ACCOUNT, DEAL, LP_ORDER, ORDER, POSITION, TRANSFER
 from tests.support.builders import NOW_US, account, position
+from trading.desk import Desk
 from trading.events import (
     AccountChanged,
     AccountOpened,
@@ -42,6 +43,7 @@ def batch_of(*events: object, **overrides: object) -> Batch:
         "new_from": Counters(order=100, position=100, leg=100),
         "counters": Counters(order=101),
         "outbox_seq": 5,
+        "desk": Desk(),
         "commands": 1,
         "inputs": [],
         "events": list(events),
@@ -220,7 +222,7 @@ def test_the_batch_row_says_how_to_go_on_and_what_went_in() -> None:
     fields = line.rstrip("\n").split("\t")
     assert fields[:7] == ["0", "8", "3", "life", "17-0", '{"YOFX1":4}', "1"]
     assert msgspec.json.decode(fields[7])["order"] == 101
-    assert zlib.decompress(bytes.fromhex(fields[10].removeprefix("\\\\x"))) == b"[]"
+    assert zlib.decompress(bytes.fromhex(fields[11].removeprefix("\\\\x"))) == b"[]"
 
 
 def test_what_cannot_be_text_at_all_is_taken_out_of_the_record_of_a_bad_command() -> None:

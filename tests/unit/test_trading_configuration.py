@@ -6,13 +6,8 @@ from typing import Any
 import pytest
 
 from tests.support.builders import SYMBOLS, condition, config, instrument, lp_settings, policy, rule
-from trading.configuration import (
-    ConfigurationRefused,
-    ConversionStep,
-    Policy,
-    check_config,
-    resolve_conversions,
-)
+from trading.configuration import ConfigurationRefused, Policy, check_config, resolve_conversions
+from trading.conversion import ConversionStep
 from trading.instruments import Instrument
 
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trading.orders import Side
+from trading.protection import StopTriggerMethod
 from trading.triggers import (
     STOPS,
     WATCHES,
     Direction,
     PriceSide,
-    StopTriggerMethod,
     Trigger,
     TriggerBook,
     TriggerKind,

@@ -29,11 +29,11 @@ from tests.vectors.readings import (
     year_days,
 )
 from trading.charges.swap import SwapMode, SwapPosition, SwapTerms, SwapTermsRefused, check_swap_terms, swap_charge
-from trading.conversion import ConversionRule
+from trading.conversion import SAME_CURRENCY, ConversionRule, Rate
 from trading.margin import Holding, unrealised
 from trading.margining.account import account_margin
 from trading.margining.level import Worth, equity, equity_at_level, free_margin, margin_level
-from trading.margining.modes import SAME_CURRENCY, Rate, charge
+from trading.margining.modes import charge
 from trading.margining.terms import (
     FreeMarginPolicy,
     HedgedMode,

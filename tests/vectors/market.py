@@ -5,8 +5,7 @@ from decimal import Decimal
 
 from tests.vectors.cases import Case
 from tests.vectors.readings import CURRENCIES, has, pair_of, said
-from trading.configuration import ConversionStep
-from trading.conversion import ConversionRule, Converter, Traded
+from trading.conversion import ConversionRule, ConversionStep, Converter, Traded
 from trading.quotes import ClientQuote
 
 

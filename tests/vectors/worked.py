@@ -6,10 +6,9 @@ from datetime import date
 from decimal import Decimal
 
 from trading.charges.swap import SwapMode, SwapPosition, SwapTerms, day_factor, swap_charge
-from trading.configuration import ConversionStep
-from trading.conversion import Converter
+from trading.conversion import SAME_CURRENCY, ConversionStep, Converter, Rate
 from trading.margining.account import account_margin
-from trading.margining.modes import SAME_CURRENCY, Exposure, Rate, charge
+from trading.margining.modes import Exposure, charge
 from trading.margining.terms import (
     HedgedMode,
     MarginKind,

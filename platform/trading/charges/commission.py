@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from trading.conversion import Converter, Traded
 from trading.numbers import ONE, ZERO, point, round_half_up
-from trading.orders import DealEntry, Side
+from trading.orders import DealEntry, OrderCommission, Side
 
 UNIT_DIGITS = 10
 """Decimals that units keep: what the database keeps."""
@@ -148,14 +148,6 @@ class Units(Struct, frozen=True, kw_only=True):
     """Their value in the account's currency; counted only for tiers by money."""
 
 
-class OrderCommission(Struct, frozen=True, kw_only=True):
-    """One order's commission under one rule so far: kept with the order while it may still be filled."""
-
-    units: Decimal = ZERO
-    volume: Decimal = ZERO
-    charged: Decimal = ZERO
-
-
 class CommissionTermsRefused(ValueError):
     """The terms contradict each other: says what is wrong, in a sentence."""
 
@@ -180,7 +172,7 @@ def check_commission_terms(name: str, terms: CommissionTerms) -> None:
 
 def volumes(entry: DealEntry, volume: Decimal) -> dict[str, Decimal]:
     """The two volumes of a deal that only opens or only closes, as DealFacts names them."""
-    return {"volume_in": volume} if entry is DealEntry.IN else {"volume_out": volume}
+    return {"volume_in": volume} if entry.opens else {"volume_out": volume}
 
 
 # --- with the deal ---

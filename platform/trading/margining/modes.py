@@ -11,7 +11,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from trading.configuration import ConversionStep
+from trading.conversion import SAME_CURRENCY, ConversionStep, Rate
 from trading.margining.terms import (
     LEVERAGED,
     PRICED,
@@ -30,16 +30,6 @@ from trading.quotes import Quote
 
 CHARGE_DIGITS = 10
 """Decimals that a charge keeps where it is not rounded to money: what the database keeps."""
-
-
-class Rate(Struct, frozen=True):
-    """A conversion as a ratio, so that an inverse pair divides exactly: amount x multiply / divide."""
-
-    multiply: Decimal = ONE
-    divide: Decimal = ONE
-
-
-SAME_CURRENCY = Rate()
 
 
 class Exposure(Struct, frozen=True, kw_only=True):

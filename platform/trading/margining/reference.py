@@ -10,7 +10,8 @@ from fractions import Fraction
 from itertools import product
 from math import floor
 
-from trading.margining.modes import Exposure, Rate
+from trading.conversion import Rate
+from trading.margining.modes import Exposure
 from trading.margining.terms import (
     Accounting,
     HedgedMode,

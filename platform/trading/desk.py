@@ -1,0 +1,100 @@
+"""What the desk has set for the whole shard, and the records of the day: switches, cursors, notes about margin, swaps, blocks.
+
+State that belongs to no single account. It is committed with every batch that changes it.
+"""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from msgspec import Struct
+
+from trading.charges.commission import Units
+from trading.controls import KillSwitches
+from trading.numbers import ZERO
+
+
+class Desk(Struct, frozen=True, kw_only=True):
+    """Switches, and up to where the day's work is done."""
+
+    switches: KillSwitches = KillSwitches()
+    rolled_us: int = 0
+    """Every position's swaps are charged up to this instant; 0 before the first rollover."""
+    settled: str = ""
+    """The last business date (ISO) whose daily commission is posted."""
+
+
+class MarginNoteKind(StrEnum):
+    MARGIN_CALL = "margin_call"
+    MARGIN_RESTORED = "margin_restored"
+    """Back above the thresholds."""
+    ORDER_CANCELED = "order_canceled"
+    """A stop-out took a waiting order back for its margin."""
+    POSITION_CLOSED = "position_closed"
+    """A stop-out or close-out closes a position, or a part of it."""
+    NOTHING_LEFT = "nothing_left"
+    """Below the level, and nothing that could be closed now: a dealer must look."""
+    NEGATIVE_BALANCE = "negative_balance"
+    """The house paid what the client would owe."""
+
+
+class MarginNote(Struct, frozen=True, kw_only=True):
+    """One step of a margin call or stop-out, with everything that it was decided on: so that it can be explained."""
+
+    id: int
+    account: int
+    kind: MarginNoteKind
+    rule: str
+    """`margin call 80`, `stop-out 50`, `ESMA CFD measures`…"""
+    equity: Decimal
+    margin: Decimal
+    level: Decimal | None
+    """Per cent, rounded to two decimals; None without margin."""
+    at_us: int
+    order_id: int = 0
+    position_id: int = 0
+    detail: str = ""
+    """A sentence."""
+    prices: dict[str, tuple[Decimal, Decimal]] = {}
+    """Symbol to (bid, ask) as the client sees them."""
+
+
+class SwapAccrual(Struct, frozen=True, kw_only=True):
+    """One position's charge for one swap instant: at most one per position, date and period."""
+
+    position_id: int
+    account: int
+    symbol: str
+    date: str
+    period: int
+    due_us: int
+    """The instant that it is for."""
+    at_us: int
+    """When it was charged."""
+    factor: Decimal
+    rate: Decimal
+    amount: Decimal
+    why: str
+
+
+class CommissionBlock(Struct, frozen=True, kw_only=True):
+    """Commission of one deal under one daily rule, blocked until the day's end."""
+
+    account: int
+    rule: str
+    date: str
+    key: str
+    """`deal:17`; once per account and rule."""
+    counted: Units
+
+
+class CommissionDay(Struct, frozen=True, kw_only=True):
+    """One account's daily commission of one date under one rule, posted."""
+
+    account: int
+    rule: str
+    date: str
+    amount: Decimal
+    lots: Decimal = ZERO
+    """Turnover of the tiers' period up to and with this date."""
+    money: Decimal = ZERO
+    transaction_id: int = 0
