@@ -189,8 +189,8 @@ AMOUNT_LIMIT = Decimal(10) ** 12
 def _reload_config(work: Work, command: ReloadConfig, asked: Asked) -> None:
     assert command.config is not None, "the loop fills in the document"
     assert command.config.version == command.version
-    work.state.config = work.config = command.config
-    work.state.books.renew(work.state)
+    work.config = command.config
+    work.state.use_config(command.config)
     use_key(work, asked, command.version)
     work.emit(ConfigLoaded(command.version))
     work.answer(command.reply_to, Answer(command_id=command.id, reference=command.version))

@@ -17,6 +17,7 @@ from engine.tidy import Tidy
 from trading.accounts import Account, DayTurnover
 from trading.configuration import Config
 from trading.desk import CommissionBlock, CommissionDay, Desk
+from trading.effective import EffectiveTerms
 from trading.events import (
     AccountChanged,
     AccountNumbered,
@@ -100,12 +101,14 @@ class State:
 
     __slots__ = (
         "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
-        "orders", "outbox_seq", "positions", "quotes", "reserved", "shard", "turnovers", "waiters",
+        "orders", "outbox_seq", "positions", "quotes", "reserved", "shard", "terms", "turnovers",
+        "waiters",
     )  # fmt: skip
 
     def __init__(self, shard: int = 0, config: Config | None = None) -> None:
         self.shard = shard
         self.config = config
+        self.terms = EffectiveTerms(config)
         self.counters = Counters()
         self.accounts: dict[int, Account] = {}
         self.orders: dict[int, Order] = {}
@@ -126,6 +129,12 @@ class State:
         self.quotes: dict[str, Quote] = {}
         self.keys: dict[tuple[int, str], KeyRecord] = {}
         self.waiters: dict[int, Waiter] = {}
+
+    def use_config(self, config: Config) -> None:
+        """Decide by this document from now on; everything derived from the former one is made anew."""
+        self.config = config
+        self.terms = EffectiveTerms(config)
+        self.books.renew(self)
 
     def margin_used(self, account: int) -> Decimal:
         """Margin of open positions and of orders in flight, in the account's currency."""

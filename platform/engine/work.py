@@ -62,6 +62,12 @@ class Work:
     def instrument(self, symbol: str) -> Instrument:
         return self.config.instruments[symbol]
 
+    def terms_for(self, account: Account, symbol: str) -> Instrument:
+        """The symbol's terms as the account's group has them."""
+        terms = self.state.terms.of(account.group, symbol)
+        assert terms is not None, f"{symbol} is not offered"
+        return terms
+
     def convert(self, amount: Decimal, source: str, target: str) -> Decimal | None:
         """`amount` at the market's worse side, unrounded; the quotes on the way count as used."""
         self.use_conversion(source, target)
