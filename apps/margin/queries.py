@@ -12,11 +12,16 @@ from apps.doors.connections import clock
 from apps.marketdata.queries import newest_quotes
 from apps.orders.models import Order
 from apps.orders.queries import LIVE
+from apps.orders.rows import order_value
 from apps.positions.models import Position
 from apps.positions.rows import position_value
 from trading import accounts
 from trading.configuration import Config
+from trading.effective import EffectiveTerms
 from trading.margin import Holding, holdings_of, unrealised
+from trading.margining.account import account_margin
+from trading.margining.exposures import order_exposure, position_exposure
+from trading.margining.modes import Exposure
 from trading.numbers import ZERO, round_half_up
 from trading.pricing import client_quote, conversion_key, convert, is_fresh
 from trading.quotes import Quote
@@ -46,15 +51,34 @@ def worth_of(rows: list[Account], config: Config) -> list[Worth]:
     """Each account valued at the newest quotes."""
     numbers = [row.id for row in rows]
     open_rows = Position.objects.filter(account__in=numbers, volume__gt=0)
-    held = holdings_of(position_value(row) for row in open_rows)
-    live = Order.objects.filter(account__in=numbers, status__in=LIVE).values_list("account", "margin_reserved")
-    reserved: dict[int, Decimal] = {}
-    for account, amount in live:
-        reserved[account] = reserved.get(account, ZERO) + amount
+    positions = [position_value(row) for row in open_rows]
+    held = holdings_of(positions)
+    live = [order_value(row) for row in Order.objects.filter(account__in=numbers, status__in=LIVE)]
+    exposures: dict[int, list[Exposure]] = {}
+    for position in positions:
+        exposures.setdefault(position.account, []).append(position_exposure(position))
+    for order in live:
+        exposure = order_exposure(order)
+        if exposure is not None:
+            exposures.setdefault(order.account, []).append(exposure)
     quotes = _fresh_quotes(config) if held else {}
-    return [
-        _worth(account_value(row), held.get(row.id, {}), reserved.get(row.id, ZERO), config, quotes) for row in rows
-    ]
+    terms = EffectiveTerms(config)
+    found = []
+    for row in rows:
+        account = account_value(row)
+        margin = margin_of(account, exposures.get(account.id, []), config, terms)
+        found.append(_worth(account, held.get(account.id, {}), margin, config, quotes))
+    return found
+
+
+def margin_of(account: accounts.Account, exposures: list[Exposure], config: Config, terms: EffectiveTerms) -> Decimal:
+    """What the account's positions and orders tie up together, by its group's rules."""
+    return account_margin(
+        exposures,
+        rules=terms.rules(account.group),
+        policy=config.groups[account.group].margin,
+        digits=config.currency_digits[account.currency],
+    ).margin
 
 
 def _fresh_quotes(config: Config) -> dict[str, Quote]:
@@ -66,11 +90,10 @@ def _fresh_quotes(config: Config) -> dict[str, Quote]:
 def _worth(
     account: accounts.Account,
     held: dict[str, Holding],
-    reserved: Decimal,
+    margin: Decimal,
     config: Config,
     quotes: dict[str, Quote],
 ) -> Worth:
-    margin = reserved + sum((holding.margin for holding in held.values()), ZERO)
     unpriced = tuple(sorted(_unpriced(account.currency, held, config, quotes)))
     if unpriced:
         return Worth(account, margin, None, unpriced)

@@ -28,7 +28,8 @@ from trading.events import (
 )
 from trading.instructions import IMMEDIATE
 from trading.liquidity import Case, CaseKind, ExecutionReport, LegStatus, LpOrder, ReportKind
-from trading.numbers import ONE, ZERO, plain, round_to_step
+from trading.margining.exposures import NOTHING_RESERVED
+from trading.numbers import ONE, plain, round_to_step
 from trading.orders import Book, Order, OrderStatus, OrderType
 from trading.pricing import client_price
 from trading.refusals import Refusal
@@ -158,7 +159,7 @@ def _book(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) ->
     if house:
         order = book_fill(work, order, Fill(book=Book.B, volume=house, price=price))
     if order.filled_volume == order.volume:
-        _finish(work, OrderFilled(replace(order, status=OrderStatus.FILLED, margin_reserved=ZERO)))
+        _finish(work, OrderFilled(replace(order, status=OrderStatus.FILLED, **NOTHING_RESERVED)))
     else:
         work.emit(OrderPartiallyFilled(replace(order, status=OrderStatus.PARTIALLY_FILLED)))
 
@@ -239,7 +240,7 @@ def _reject(work: Work, order: Order, report: ExecutionReport) -> None:
         status=OrderStatus.REJECTED,
         refusal=Refusal.REJECTED_BY_LP.value,
         detail=detail,
-        margin_reserved=ZERO,
+        **NOTHING_RESERVED,
         updated_us=work.now_us,
     )
     _finish(work, OrderRejected(rejected))
@@ -253,7 +254,7 @@ def _cancel_rest(work: Work, order: Order) -> None:
         status=OrderStatus.CANCELED,
         refusal=Refusal.REJECTED_BY_LP.value,
         detail=f"{unfilled} lots found no liquidity",
-        margin_reserved=ZERO,
+        **NOTHING_RESERVED,
         updated_us=work.now_us,
     )
     _finish(work, OrderCanceled(canceled))

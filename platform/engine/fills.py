@@ -10,9 +10,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.work import Work
+from engine.worth import position_charge
 from trading.events import DealMade, LedgerPosted, PositionChanged, PositionClosed, PositionOpened
 from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account, house_pnl, lp_account
-from trading.margin import initial_margin, leverage_of
+from trading.margining.exposures import charged, left_charged, left_reserved
+from trading.margining.modes import Exposure
 from trading.numbers import ZERO, point, round_half_up
 from trading.orders import Book, Deal, DealEntry, Order
 from trading.positions import Position
@@ -39,33 +41,20 @@ def book_fill(work: Work, order: Order, fill: Fill) -> Order:
         position_id = order.position_id
     else:
         position_id = _open(work, order, fill)
-    open_volume = order.volume - order.filled_volume
-    digits = work.config.currency_digits[work.account(order.account).currency]
+    account = work.account(order.account)
     return replace(
         order,
         position_id=position_id,
-        margin_reserved=order.margin_reserved - _share(order.margin_reserved, fill.volume, open_volume, digits),
+        **left_reserved(
+            order,
+            fill.volume,
+            rounding=work.group_of(account).margin.rounding,
+            digits=work.config.currency_digits[account.currency],
+        ),
         filled_volume=order.filled_volume + fill.volume,
         filled_cost=order.filled_cost + _cost(fill.price, fill.volume),
         filled_a=order.filled_a + (fill.volume if fill.book is Book.A else ZERO),
         updated_us=work.now_us,
-    )
-
-
-def opening_margin(work: Work, order: Order, volume: Decimal, price: Decimal) -> Decimal | None:
-    """Margin that opening `volume` at `price` takes; None when it cannot be converted now."""
-    account = work.account(order.account)
-    instrument = work.instrument(order.symbol)
-    work.use_conversion(instrument.base, account.currency)
-    return initial_margin(
-        instrument=instrument,
-        side=order.side,
-        volume=volume,
-        price=price,
-        leverage=leverage_of(account.leverage, work.group_of(account).leverage_max),
-        currency=account.currency,
-        config=work.config,
-        quotes=work.state.quotes,
     )
 
 
@@ -81,21 +70,21 @@ def _cost(price: Decimal, volume: Decimal) -> Decimal:
 
 
 def _open(work: Work, order: Order, fill: Fill) -> int:
-    margin = opening_margin(work, order, fill.volume, fill.price)
-    assert margin is not None, "a fill that cannot be valued must wait in the inbox"
+    exposure = position_charge(work, order, fill.volume, fill.price)
+    assert exposure is not None, "a fill that cannot be valued must wait in the inbox"
     before = work.state.positions.get(order.position_id)
     position_id = before.id if before else work.state.counters.position
     deal = _deal(work, order, fill, DealEntry.IN, position_id, profit=ZERO)
     work.emit(DealMade(deal))
     if before is None:
-        work.emit(PositionOpened(_new_position(work, order, fill, position_id, margin)))
+        work.emit(PositionOpened(_new_position(work, order, fill, position_id, exposure)))
     else:
-        work.emit(PositionChanged(_added(work, before, fill, margin)))
+        work.emit(PositionChanged(_added(work, before, fill, exposure)))
     _post_deal(work, deal)
     return position_id
 
 
-def _new_position(work: Work, order: Order, fill: Fill, position_id: int, margin: Decimal) -> Position:
+def _new_position(work: Work, order: Order, fill: Fill, position_id: int, exposure: Exposure) -> Position:
     from_lp = fill.book is Book.A
     return Position(
         id=position_id,
@@ -107,7 +96,8 @@ def _new_position(work: Work, order: Order, fill: Fill, position_id: int, margin
         volume_opened=fill.volume,
         volume=fill.volume,
         cost=_cost(fill.price, fill.volume),
-        margin=margin,
+        rolled_us=work.now_us,
+        **charged(exposure),
         lp=fill.lp,
         volume_a_opened=fill.volume if from_lp else ZERO,
         volume_a=fill.volume if from_lp else ZERO,
@@ -123,7 +113,7 @@ def _new_position(work: Work, order: Order, fill: Fill, position_id: int, margin
     )
 
 
-def _added(work: Work, before: Position, fill: Fill, margin: Decimal) -> Position:
+def _added(work: Work, before: Position, fill: Fill, exposure: Exposure) -> Position:
     from_lp = fill.volume if fill.book is Book.A else ZERO
     return replace(
         before,
@@ -131,7 +121,10 @@ def _added(work: Work, before: Position, fill: Fill, margin: Decimal) -> Positio
         volume_opened=before.volume_opened + fill.volume,
         volume=before.volume + fill.volume,
         cost=before.cost + _cost(fill.price, fill.volume),
-        margin=before.margin + margin,
+        margin=before.margin + exposure.margin,
+        hedged=before.hedged + exposure.hedged,
+        unleveraged=before.unleveraged + exposure.unleveraged,
+        notional=before.notional + exposure.notional,
         lp=before.lp or fill.lp,
         volume_a_opened=before.volume_a_opened + from_lp,
         volume_a=before.volume_a + from_lp,
@@ -173,7 +166,7 @@ def _profit(work: Work, position: Position, fill: Fill, closed_cost: Decimal) ->
 
 
 def _reduced(work: Work, position: Position, fill: Fill, closed_cost: Decimal, *, unlock: Decimal) -> Position:
-    digits = work.config.currency_digits[work.account(position.account).currency]
+    account = work.account(position.account)
     from_lp = fill.volume if fill.book is Book.A else ZERO
     cost_a = _share(position.cost_a, from_lp, position.volume_a, COST_DIGITS) if from_lp else ZERO
     return replace(
@@ -181,7 +174,12 @@ def _reduced(work: Work, position: Position, fill: Fill, closed_cost: Decimal, *
         updated_us=work.now_us,
         volume=position.volume - fill.volume,
         cost=position.cost - closed_cost,
-        margin=position.margin - _share(position.margin, fill.volume, position.volume, digits),
+        **left_charged(
+            position,
+            fill.volume,
+            rounding=work.group_of(account).margin.rounding,
+            digits=work.config.currency_digits[account.currency],
+        ),
         volume_a=position.volume_a - from_lp,
         cost_a=position.cost_a - cost_a,
         locked=position.locked - unlock,

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from bbook.dealing import HouseFill
 from bbook.dealing import fill as deal_with_house
-from engine.fills import Fill, book_fill, commission, opening_margin
+from engine.fills import Fill, book_fill, commission
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
 from engine.routes import routing_facts, send_leg
 from engine.work import Work
+from engine.worth import order_charge, worth_of
 from routing.engine import route
 from trading.accounts import Account
 from trading.answers import Answer
@@ -44,7 +45,10 @@ from trading.instructions import (
     usual_time_in_force,
 )
 from trading.instruments import Instrument
-from trading.margin import unrealised
+from trading.margining.account import Intent
+from trading.margining.exposures import NOTHING_RESERVED, order_exposure, reserved
+from trading.margining.level import free_margin
+from trading.margining.modes import Exposure
 from trading.numbers import ONE, ZERO, is_plain, plain, point
 from trading.orders import Book, Order, OrderStatus, OrderType, TimeInForce
 from trading.pricing import client_quote
@@ -75,17 +79,17 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
     quote = work.quote(command.symbol)
     seen = _seen(work, account, instrument, quote)
     refused = check_shape(command, instrument, work.now_us) or _check_market(work, order, instrument, quote, seen)
-    margin = ZERO
+    exposure = None
     if refused is None:
-        margin, refused = _margin_for(work, account, order, seen)
+        exposure, refused = _margin_for(work, account, order, seen)
     if refused is not None:
         reject(work, asked, order, refused)
     elif quote is not None and seen is not None and is_dealable(order, seen):
-        _deal_new(work, asked, replace(order, margin_reserved=margin), quote)
+        _deal_new(work, asked, replace(order, **reserved(exposure)), quote)
     elif order.time_in_force in IMMEDIATE:
         _cancel_new(work, asked, order)
     else:
-        resting = replace(order, status=OrderStatus.NEW, margin_reserved=margin)
+        resting = replace(order, status=OrderStatus.NEW, **reserved(exposure))
         use_key(work, asked, order.id)
         work.emit(OrderAccepted(resting))
         tell(work, asked, resting)
@@ -150,7 +154,7 @@ def _deal_new(work: Work, asked: Asked, order: Order, quote: Quote) -> None:
     decision = route(routing_facts(work, order, quote), work.config.policy)
     if decision.lacks_provider:
         refused = Refused(Refusal.NO_CONNECTION, "no liquidity provider can take the order now")
-        reject(work, asked, replace(order, margin_reserved=ZERO), refused, decision)
+        reject(work, asked, replace(order, **NOTHING_RESERVED), refused, decision)
         return
     use_key(work, asked, order.id)
     dealt = carry_out(work, order, decision, quote)
@@ -185,7 +189,7 @@ def carry_out(work: Work, order: Order, decision: Decision, quote: Quote) -> Ord
             work.emit(OrderAccepted(order))
         return send_leg(work, order, decision.lp)
     filled = book_fill(work, order, house_fill(work, order, quote))
-    filled = replace(filled, status=OrderStatus.FILLED, margin_reserved=ZERO)
+    filled = replace(filled, status=OrderStatus.FILLED, **NOTHING_RESERVED)
     work.emit(OrderFilled(filled))
     return filled
 
@@ -216,14 +220,14 @@ def trigger(work: Work, order: Order, quote: Quote) -> None:
 
 def deal_resting(work: Work, account: Account, order: Order, quote: Quote, seen: ClientQuote) -> None:
     """Look at the margin once more, route, and deal. Without a provider the order waits on for the next price."""
-    margin, refused = _margin_for(work, account, order, seen)
+    exposure, refused = _margin_for(work, account, order, seen)
     if refused is not None:
         rejected = replace(
             order,
             status=OrderStatus.CANCELED if order.filled_volume else OrderStatus.REJECTED,
             refusal=refused.code.value,
             detail=refused.detail,
-            margin_reserved=ZERO,
+            **NOTHING_RESERVED,
             updated_us=work.now_us,
         )
         work.emit(OrderCanceled(rejected) if order.filled_volume else OrderRejected(rejected))
@@ -231,37 +235,39 @@ def deal_resting(work: Work, account: Account, order: Order, quote: Quote, seen:
     facts = routing_facts(work, order, quote)
     decision = route(facts, work.config.policy)
     if not decision.lacks_provider:
-        carry_out(work, replace(order, margin_reserved=margin, updated_us=work.now_us), decision, quote)
+        carry_out(work, replace(order, **reserved(exposure), updated_us=work.now_us), decision, quote)
 
 
 # --- margin -------------------------------------------------------------------------------------------------------------
 
 
-def _margin_for(work: Work, account: Account, order: Order, seen: ClientQuote | None) -> tuple[Decimal, Refused | None]:
-    """Margin that the order takes at its expected price, or why it cannot have it."""
+def _margin_for(
+    work: Work, account: Account, order: Order, seen: ClientQuote | None
+) -> tuple[Exposure | None, Refused | None]:
+    """What the order ties up at its expected price, or why it cannot have it."""
     price = order.price or order.stop_price
     if seen is not None:
         price = expected_price(order, seen) if not order.is_triggered else price or expected_price(order, seen)
     if price is None:
-        return ZERO, Refused(Refusal.NO_QUOTES, f"no price for {order.symbol} yet")
-    margin = opening_margin(work, order, order.open_volume, price)
-    refused = check_margin(work, account, order, margin)
-    return margin or ZERO, refused
+        return None, Refused(Refusal.NO_QUOTES, f"no price for {order.symbol} yet")
+    exposure = order_charge(work, order, order.open_volume, price)
+    return exposure, check_margin(work, account, order, exposure)
 
 
-def check_margin(work: Work, account: Account, order: Order, margin: Decimal | None) -> Refused | None:
-    """Free margin after the whole order: equity less commission less all margin, not below zero."""
-    equity = equity_of(work, account)
+def check_margin(work: Work, account: Account, order: Order, exposure: Exposure | None) -> Refused | None:
+    """Free margin after the whole order, commission included, not below zero."""
+    worth = worth_of(work, account)
     result = work.convert(ONE, work.instrument(order.symbol).quote, account.currency)
-    if margin is None or equity is None or result is None:
+    if exposure is None or worth is None or result is None:
         return Refused(Refusal.NO_QUOTES, f"a price that values the account in {account.currency} is missing")
-    holding = work.state.holdings.get(account.id, {}).get(order.symbol)
-    held = order.margin_reserved if order.id in work.state.orders else ZERO
-    used = work.state.margin_used(account.id) - held
-    after = used + (margin if holding is None else holding.margin_with(order.side, margin) - holding.margin)
-    free = equity - commission(work, account.id, order.open_volume) - after
-    if free < 0:
-        need, have = plain(after - used), plain((equity - used).quantize(money_point(work, account)))
+    before = work.state.orders.get(order.id)
+    held = None if before is None else order_exposure(before)
+    intent = Intent(closes=() if held is None else (held,), opens=(exposure,))
+    after = work.state.margin_of(account.id).margin_after(intent)
+    policy, digits = work.group_of(account).margin.free_margin, work.config.currency_digits[account.currency]
+    if free_margin(worth, after, policy, digits) < commission(work, account.id, order.open_volume):
+        used = work.state.margin_used(account.id) - (ZERO if held is None else held.margin)
+        need, have = plain(after - used), plain(free_margin(worth, used, policy, digits))
         return Refused(
             Refusal.INSUFFICIENT_MARGIN, f"the order needs {need} {account.currency} of margin, free is {have}"
         )
@@ -270,23 +276,6 @@ def check_margin(work: Work, account: Account, order: Order, margin: Decimal | N
 
 def money_point(work: Work, account: Account) -> Decimal:
     return point(work.config.currency_digits[account.currency])
-
-
-def equity_of(work: Work, account: Account) -> Decimal | None:
-    """Balance and credit and what is unrealised, in the account's currency; None when a needed price was never seen."""
-    equity = account.balance + account.credit
-    group = work.group_of(account)
-    for symbol, holding in work.state.holdings.get(account.id, {}).items():
-        instrument = work.instrument(symbol)
-        quote = work.quote(symbol)
-        if quote is None:
-            return None
-        seen = client_quote(quote, group, instrument)
-        profit = work.convert(unrealised(holding, seen, instrument.contract_size), instrument.quote, account.currency)
-        if profit is None:
-            return None
-        equity += profit
-    return equity
 
 
 # --- changing, taking back, expiring ------------------------------------------------------------------------------------
@@ -303,15 +292,15 @@ def modify_order(work: Work, command: ModifyOrder, asked: Asked) -> None:
     refused = _check_change(work, command, order, changed, instrument)
     quote = work.quote(order.symbol)
     seen = _seen(work, account, instrument, quote)
-    margin = ZERO
+    exposure = None
     if refused is None and seen is not None and not order.is_triggered:
         refused = check_against_market(changed, instrument, seen)
     if refused is None:
-        margin, refused = _margin_for(work, account, changed, seen)
+        exposure, refused = _margin_for(work, account, changed, seen)
     if refused is not None:
         refuse(work, asked, refused)
         return
-    changed = replace(changed, volume=on_grid(changed.volume, instrument.volume_step), margin_reserved=margin)
+    changed = replace(changed, volume=on_grid(changed.volume, instrument.volume_step), **reserved(exposure))
     use_key(work, asked, order.id)
     work.emit(OrderModified(changed))
     if quote is not None and seen is not None and is_dealable(changed, seen):
@@ -390,7 +379,7 @@ def cancel_all(work: Work, command: CancelAll, asked: Asked) -> None:
 
 
 def _take_back(work: Work, order: Order) -> Order:
-    canceled = replace(order, status=OrderStatus.CANCELED, margin_reserved=ZERO, updated_us=work.now_us)
+    canceled = replace(order, status=OrderStatus.CANCELED, **NOTHING_RESERVED, updated_us=work.now_us)
     work.emit(OrderCanceled(canceled))
     return canceled
 
@@ -399,9 +388,7 @@ def expire_orders(work: Work, command: ExpireOrders, asked: Asked) -> None:
     """Every resting order whose time has come. Asking again finds nothing more to do."""
     ended = [o for o in work.state.orders.values() if o.is_resting and is_expired(o, work.now_us)]
     for order in ended:
-        work.emit(
-            OrderExpired(replace(order, status=OrderStatus.EXPIRED, margin_reserved=ZERO, updated_us=work.now_us))
-        )
+        work.emit(OrderExpired(replace(order, status=OrderStatus.EXPIRED, **NOTHING_RESERVED, updated_us=work.now_us)))
     answer = Answer(command_id=command.id, reference=len(ended))
     work.answer(asked.command.reply_to, answer)
 

@@ -1,11 +1,11 @@
 """All that one shard knows, in memory: rebuilt from PostgreSQL at start, changed only by applying events.
 
 Live things only: orders and legs that reached a terminal state and positions that are closed leave the dictionaries; their
-last value stays in the events and the tables. Running sums (`holdings`, `reserved`) are derived: `rebuild` makes them anew.
+last value stays in the events and the tables. Running sums (`holdings`, `margins`) are derived: `rebuild` makes them anew.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -51,6 +51,9 @@ from trading.events import (
 )
 from trading.liquidity import LpOrder
 from trading.margin import Holding, holdings_of
+from trading.margining.account import AccountMargin
+from trading.margining.exposures import order_exposure, position_exposure
+from trading.margining.modes import Exposure
 from trading.numbers import ZERO
 from trading.orders import TRANSITIONS, Order, OrderCommission
 from trading.positions import Position
@@ -89,6 +92,20 @@ class Prior(Struct, frozen=True):
     leg: LpOrder | None = None
 
 
+class Portfolio:
+    """One account's live positions and orders, by number, in the order they came."""
+
+    __slots__ = ("orders", "positions")
+
+    def __init__(self) -> None:
+        self.positions: dict[int, None] = {}
+        self.orders: dict[int, None] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.positions and not self.orders
+
+
 class Waiter(Struct, frozen=True):
     """Somebody who was told `working` and is owed the final answer."""
 
@@ -101,7 +118,7 @@ class State:
 
     __slots__ = (
         "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
-        "orders", "outbox_seq", "positions", "quotes", "reserved", "shard", "terms", "turnovers",
+        "margins", "orders", "outbox_seq", "portfolios", "positions", "quotes", "shard", "terms", "turnovers",
         "waiters",
     )  # fmt: skip
 
@@ -124,7 +141,8 @@ class State:
         """The last settled day, per account and rule."""
         # Below: derived, volatile or bounded; outside the state hash.
         self.holdings: dict[int, dict[str, Holding]] = {}
-        self.reserved: dict[int, Decimal] = {}
+        self.margins: dict[int, AccountMargin] = {}
+        self.portfolios: dict[int, Portfolio] = {}
         self.books = Books()
         self.quotes: dict[str, Quote] = {}
         self.keys: dict[tuple[int, str], KeyRecord] = {}
@@ -135,12 +153,50 @@ class State:
         self.config = config
         self.terms = EffectiveTerms(config)
         self.books.renew(self)
+        for account in list(self.margins):
+            self.renew_margin(account)
 
     def margin_used(self, account: int) -> Decimal:
-        """Margin of open positions and of orders in flight, in the account's currency."""
-        held = self.holdings.get(account)
-        used = self.reserved.get(account, ZERO)
-        return used + sum((h.margin for h in held.values()), ZERO) if held else used
+        """Margin of open positions and of waiting and working orders together, in the account's currency."""
+        margin = self.margins.get(account)
+        return margin.margin if margin is not None else ZERO
+
+    def margin_of(self, account: int) -> AccountMargin:
+        """The account's running margin, made empty where there is none yet."""
+        margin = self.margins.get(account)
+        if margin is None:
+            margin = self.margins[account] = self._new_margin(account)
+        return margin
+
+    def renew_margin(self, account: int) -> None:
+        """The account's margin from its positions and orders, by the rules of its group as they are now."""
+        self.margins.pop(account, None)
+        portfolio = self.portfolios.get(account)
+        if portfolio is None or portfolio.is_empty or self.config is None:
+            return
+        margin = self.margins[account] = self._new_margin(account)
+        for exposure in self.exposures(account):
+            margin.add(exposure)
+
+    def exposures(self, account: int) -> Iterator[Exposure]:
+        """Every part of the account's margin, positions first."""
+        portfolio = self.portfolios.get(account)
+        if portfolio is None:
+            return
+        yield from (position_exposure(self.positions[number]) for number in portfolio.positions)
+        for number in portfolio.orders:
+            exposure = order_exposure(self.orders[number])
+            if exposure is not None:
+                yield exposure
+
+    def _new_margin(self, number: int) -> AccountMargin:
+        assert self.config is not None, "nothing is charged without a configuration"
+        account = self.accounts[number]
+        return AccountMargin(
+            rules=self.terms.rules(account.group),
+            policy=self.config.groups[account.group].margin,
+            digits=self.config.currency_digits[account.currency],
+        )
 
 
 def rebuild(
@@ -175,8 +231,12 @@ def rebuild(
         state.blocks.setdefault((block.account, block.rule), {})[block.key] = block
     state.turnovers = {(day.account, day.rule): day for day in days}
     state.holdings = holdings_of(state.positions.values())
+    for position in state.positions.values():
+        _portfolio(state, position.account).positions[position.id] = None
     for order in state.orders.values():
-        _reserve(state, order.account, order.margin_reserved)
+        _portfolio(state, order.account).orders[order.id] = None
+    for account_number in state.portfolios:
+        state.renew_margin(account_number)
     state.books.renew(state)
     return state
 
@@ -187,7 +247,11 @@ def apply(state: State, event: Event) -> None:
 
 
 def _set_account(state: State, event: Any) -> None:
-    state.accounts[event.account.id] = event.account
+    account: Account = event.account
+    before = state.accounts.get(account.id)
+    state.accounts[account.id] = account
+    if before is not None and before.group != account.group:
+        state.renew_margin(account.id)
 
 
 def _set_order(state: State, event: Any) -> None:
@@ -195,25 +259,46 @@ def _set_order(state: State, event: Any) -> None:
     before = state.orders.get(order.id)
     status_before = before.status if before else None
     assert order.status in TRANSITIONS[status_before] or order.status is status_before, (order, status_before)
-    if before is not None and before.margin_reserved:
-        _reserve(state, order.account, -before.margin_reserved)
-    if order.is_terminal:
-        state.orders.pop(order.id, None)
-    else:
-        state.orders[order.id] = order
-        if order.margin_reserved:
-            _reserve(state, order.account, order.margin_reserved)
+    if before is not None or not order.is_terminal:
+        _change_live_order(state, before, order)
     state.books.set_order(state, order)
     if order.id >= state.counters.order:
         state.counters.order = order.id + 1
 
 
-def _reserve(state: State, account: int, amount: Decimal) -> None:
-    total = state.reserved.get(account, ZERO) + amount
-    if total:
-        state.reserved[account] = total
+def _change_live_order(state: State, before: Order | None, order: Order) -> None:
+    """The order among the live ones and in its account's margin, as it is now."""
+    portfolio = _portfolio(state, order.account)
+    if order.is_terminal:
+        state.orders.pop(order.id, None)
+        portfolio.orders.pop(order.id, None)
     else:
-        state.reserved.pop(account, None)
+        state.orders[order.id] = order
+        portfolio.orders[order.id] = None
+    removed = None if before is None else order_exposure(before)
+    added = order_exposure(order)
+    if removed != added:
+        _move_margin(state, order.account, removed, added)
+
+
+def _move_margin(state: State, account: int, removed: Exposure | None, added: Exposure | None) -> None:
+    margin = state.margins.get(account)
+    if margin is None:
+        margin = state.margin_of(account)
+    if removed is None:
+        assert added is not None
+        margin.add(added)
+    elif added is None:
+        margin.remove(removed)
+    else:
+        margin.replace(removed, added)
+
+
+def _portfolio(state: State, account: int) -> Portfolio:
+    portfolio = state.portfolios.get(account)
+    if portfolio is None:
+        portfolio = state.portfolios[account] = Portfolio()
+    return portfolio
 
 
 def _count_deal(state: State, event: Any) -> None:
@@ -233,10 +318,16 @@ def _set_position(state: State, event: Any) -> None:
     if position.volume:
         side.add(position)
         state.positions[position.id] = position
+        if before is None:
+            _portfolio(state, position.account).positions[position.id] = None
     else:
         state.positions.pop(position.id, None)
+        state.portfolios[position.account].positions.pop(position.id, None)
         if holding.is_empty:
             del held[position.symbol]
+    if before is None or before.volume != position.volume or before.margin != position.margin:
+        removed = None if before is None else position_exposure(before)
+        _move_margin(state, position.account, removed, position_exposure(position) if position.volume else None)
     if _protection_moved(before, position):
         state.books.set_position(state, position)
     if position.id >= state.counters.position:

@@ -21,6 +21,7 @@ from trading.commands import CancelAll, CancelOrder, ExpireOrders, ModifyOrder, 
 from trading.events import ChildOrderRouted, CommandKeyed, DealMade, OrderRouted, PositionOpened
 from trading.liquidity import LpOrder, ReportKind
 from trading.margin import holdings_of
+from trading.margining.reference import account_margin as reference_margin
 from trading.orders import Order, OrderType, Side, TimeInForce
 from trading.positions import Position
 from trading.protection import ProtectionTerms
@@ -264,12 +265,24 @@ class History:
             for symbol, holding in symbols.items():
                 kept = state.holdings[account][symbol]
                 assert (kept.long, kept.short) == (holding.long, holding.short)
+        self.check_margin()
         at_providers: Counter[tuple[str, str]] = Counter()
         for position in state.positions.values():
             size = self.world.config.instruments[position.symbol].contract_size
             at_providers[position.lp, position.symbol] += position.side.sign * position.volume_a * size  # type: ignore[assignment]
         for key in set(self.lp_books) | {k for k in at_providers if k[0]}:
             assert self.lp_books[key] == at_providers[key], key
+
+    def check_margin(self) -> None:
+        """The running margin is what the slow reference says of the same charges."""
+        state = self.world.state
+        for account in self.accounts:
+            group = self.world.config.groups[state.accounts[account].group]
+            digits = self.world.config.currency_digits[state.accounts[account].currency]
+            rules, exposures = state.terms.rules(group.name), list(state.exposures(account))
+            assert state.margin_used(account) == reference_margin(
+                exposures, rules=rules, policy=group.margin, digits=digits
+            )
 
     def check_books(self) -> None:
         """What waits for a price is exactly what the orders and positions say."""

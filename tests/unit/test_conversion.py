@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import config, eurusd, quote
+from tests.support.plain_margin import initial_margin
 from trading.conversion import ConversionRule, ConversionTerms, Converter, Traded, conversion_fee
-from trading.margin import initial_margin
 from trading.numbers import round_half_up
 from trading.orders import Side
 from trading.pricing import convert

@@ -86,7 +86,7 @@ def test_a_partly_filled_order_ends_cancelled_with_what_it_got(world: World) -> 
     order = order_of(world.report(leg, ReportKind.CANCELED))
     assert (order.status, order.filled_volume) == (OrderStatus.CANCELED, Decimal("0.2"))
     assert world.positions(2)[0].volume == Decimal("0.2")
-    assert world.state.reserved == {}
+    assert world.state.margin_used(1) == 0
 
 
 def test_without_a_provider_the_order_is_refused_before_anything_is_booked(world: World) -> None:

@@ -136,7 +136,7 @@ def test_an_immediate_limit_that_finds_no_price_is_cancelled(world: World, life:
     order = order_of(limit(world, Side.BUY, "1.09000", time_in_force=life))
     assert order.status is OrderStatus.CANCELED
     assert world.state.orders == {}
-    assert world.state.reserved == {}
+    assert world.state.margin_used(1) == 0
 
 
 # --- margin -------------------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_a_loss_elsewhere_can_cost_a_resting_order_its_turn() -> None:
     done = world.price("EURUSD", "1.09940", "1.09950")
     assert done is not None
     assert (order_of(done).status, order_of(done).refusal) == (OrderStatus.REJECTED, "insufficient_margin")
-    assert world.state.reserved == {}
+    assert world.state.margin_used(1) == Decimal("390.03"), "only the position is charged"
 
 
 # --- nonsense -----------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import config, instrument, quote
+from tests.support.plain_margin import initial_margin
 from trading.conversion import SAME_CURRENCY, Rate
-from trading.margin import initial_margin
 from trading.margining.modes import Exposure, charge, conversion_rate, merged, recharged, split
 from trading.margining.terms import (
     MarginKind,
