@@ -7,12 +7,14 @@ should go to the market while no provider can be dealt with is left without one,
 
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from routing.policy import CompiledRule, compiled_rules
 from routing.providers import allowed_providers, choose_provider
 from routing.split import book_of, house_part, market_part, split_sentence
-from trading.configuration import LpInstrument, Policy
+from trading.configuration import LpInstrument, Policy, Rule
 from trading.decisions import Decision, LpCandidate, RoutingFacts, RuleTrace
-from trading.numbers import ZERO
+from trading.numbers import ONE, ZERO
 from trading.orders import Book
 
 
@@ -30,6 +32,9 @@ def route(facts: RoutingFacts, policy: Policy) -> Decision:
 def _decide(facts: RoutingFacts, policy: Policy, compiled: CompiledRule, traces: tuple[RuleTrace, ...]) -> Decision:
     matched = compiled.matched_sentence(traces[-1])
     rule = compiled.rule
+    if facts.stp_only and rule.action is not Book.A:
+        compiled = replace(compiled, rule=_to_the_market(rule))
+        matched, rule = f"{matched[:-1]}, but {facts.stp_only}.", compiled.rule
     if rule.action is Book.B:
         split = split_sentence(facts.volume, rule.a_share, ZERO, facts.volume)
         return _decision(facts, policy, compiled, traces, volume_a=ZERO, reasons=(matched, split))
@@ -39,18 +44,24 @@ def _decide(facts: RoutingFacts, policy: Policy, compiled: CompiledRule, traces:
 
     choice = choose_provider(facts, allowed_providers(facts, rule.lps), part_for)
     split = split_sentence(facts.volume, rule.a_share, choice.part, facts.volume - choice.part)
-    if not choice.part:
+    if not choice.part and not facts.stp_only:
         return _decision(facts, policy, compiled, traces, volume_a=ZERO, reasons=(matched, *choice.reasons, split))
+    part = choice.part or facts.volume
     return _decision(
         facts,
         policy,
         compiled,
         traces,
-        volume_a=choice.part,
+        volume_a=part,
         lp=choice.lp,
         candidates=choice.candidates,
         reasons=(matched, split, *choice.reasons),
     )
+
+
+def _to_the_market(rule: Rule) -> Rule:
+    """The rule as it is where the house may take nothing: all of it, to whichever provider the rule allows."""
+    return replace(rule, action=Book.A, a_share=ONE)
 
 
 def _decision(

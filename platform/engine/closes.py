@@ -38,7 +38,7 @@ def close_position(work: Work, command: ClosePosition, asked: Asked) -> None:
         refuse(work, asked, Refused(Refusal.POSITION_CLOSED, "the account has no such open position"))
         return
     volume = position.volume if command.volume is None else command.volume
-    instrument = work.config.instruments.get(position.symbol)
+    instrument = work.state.terms.of(work.account(position.account).group, position.symbol)
     quote = work.quote(position.symbol)
     order = replace(
         _closing_order(work, position, volume), uuid=command.id, client_order_id=command.key, comment=command.comment
@@ -110,7 +110,7 @@ def modify_protection(work: Work, command: ModifyProtection, asked: Asked) -> No
 
 
 def _check_protection(work: Work, command: ModifyProtection, position: Position) -> Refused | None:
-    instrument = work.instrument(position.symbol)
+    instrument = work.terms_for(work.account(position.account), position.symbol)
     if any(part not in PARTS for part in command.keep):
         return Refused(Refusal.INVALID_REQUEST, f"the parts of protection are {', '.join(PARTS)}")
     refused = check_protection_terms(command.protection, instrument)

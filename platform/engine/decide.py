@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from engine.closes import close_position, modify_protection
 from engine.executions import apply_execution
+from engine.gates import check_messages
 from engine.market import on_quote
 from engine.orders import cancel_all, cancel_order, expire_orders, modify_order, money_point, place_order
 from engine.replies import Asked, late, refuse, use_key
@@ -62,6 +63,10 @@ def decide(work: Work, command: AnyCommand, prior: Prior) -> None:
     if known is not None:
         _answer_again(work, asked, known)
         return
+    refused = check_messages(work, command)
+    if refused is not None:
+        refuse(work, asked, refused)
+        return
     _HANDLERS[type(command)](work, command, asked)
 
 
@@ -94,6 +99,8 @@ def _open_account(work: Work, command: OpenAccount, asked: Asked) -> None:
         currency=command.currency,
         leverage=command.leverage,
         client_class=command.client_class,
+        jurisdiction=command.jurisdiction,
+        stp_only=command.stp_only,
     )
     use_key(work, asked, command.account)
     work.emit(AccountOpened(account))
@@ -107,7 +114,9 @@ def _check_new_account(work: Work, command: OpenAccount) -> Refused | None:
         return Refused(Refusal.ACCOUNT_EXISTS, "the account number is taken")
     if command.currency not in work.config.currency_digits:
         return Refused(Refusal.UNKNOWN_CURRENCY, "the currency is not offered")
-    return _check_terms(work.config.groups.get(command.group), command.leverage)
+    return _check_terms(work.config.groups.get(command.group), command.leverage) or _check_jurisdiction(
+        work, command.jurisdiction
+    )
 
 
 def _check_terms(group: Group | None, leverage: int) -> Refused | None:
@@ -118,6 +127,14 @@ def _check_terms(group: Group | None, leverage: int) -> Refused | None:
     return None
 
 
+def _check_jurisdiction(work: Work, jurisdiction: str) -> Refused | None:
+    """Nobody loses protection by a typing error."""
+    known = {rule.jurisdiction for rule in work.config.regulation}
+    if jurisdiction and jurisdiction not in known:
+        return Refused(Refusal.INVALID_REQUEST, f"no rules are known for jurisdiction {jurisdiction!r}")
+    return None
+
+
 def _change_account(work: Work, command: ChangeAccount, asked: Asked) -> None:
     account = work.state.accounts.get(command.account)
     if account is None:
@@ -125,7 +142,8 @@ def _change_account(work: Work, command: ChangeAccount, asked: Asked) -> None:
         return
     group = account.group if command.group is None else command.group
     leverage = account.leverage if command.leverage is None else command.leverage
-    refused = _check_terms(work.config.groups.get(group), leverage)
+    jurisdiction = account.jurisdiction if command.jurisdiction is None else command.jurisdiction
+    refused = _check_terms(work.config.groups.get(group), leverage) or _check_jurisdiction(work, jurisdiction)
     if refused is not None:
         refuse(work, asked, refused)
         return
@@ -135,6 +153,8 @@ def _change_account(work: Work, command: ChangeAccount, asked: Asked) -> None:
         leverage=leverage,
         rights=account.rights if command.rights is None else command.rights,
         client_class=account.client_class if command.client_class is None else command.client_class,
+        jurisdiction=jurisdiction,
+        stp_only=account.stp_only if command.stp_only is None else command.stp_only,
         version=account.version + 1,
     )
     use_key(work, asked, account.id)

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from engine.work import Work
 from engine.worth import position_charge
-from trading.events import DealMade, LedgerPosted, PositionChanged, PositionClosed, PositionOpened
+from trading.calendar import business_date
+from trading.daytrading import still_counting
+from trading.events import AccountChanged, DealMade, LedgerPosted, PositionChanged, PositionClosed, PositionOpened
 from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account, house_pnl, lp_account
 from trading.margining.exposures import charged, left_charged, left_reserved
 from trading.margining.modes import Exposure
@@ -146,8 +148,23 @@ def _close(work: Work, order: Order, fill: Fill) -> None:
     after = _reduced(work, position, fill, closed_cost, unlock=fill.volume if in_flight else ZERO)
     work.emit(PositionChanged(after) if after.volume else PositionClosed(after))
     _post_deal(work, deal)
+    _count_day_trade(work, position)
     if fill.book is Book.A:
         _post_lp_result(work, position, deal, fill)
+
+
+def _count_day_trade(work: Work, position: Position) -> None:
+    """Closed, in whole or for the first part, on the business date it was opened on, where the group counts that."""
+    account = work.account(position.account)
+    terms = work.group_of(account).day_trades
+    if terms is None or position.volume != position.volume_opened:
+        return
+    today = business_date(work.now_us)
+    if business_date(position.opened_us) == today:
+        counting = still_counting(account.day_trades, today, terms.days)
+        work.emit(
+            AccountChanged(replace(account, day_trades=(*counting, today.isoformat()), version=account.version + 1))
+        )
 
 
 def _share(whole: Decimal, part: Decimal, of: Decimal, digits: int) -> Decimal:

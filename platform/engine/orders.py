@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bbook.dealing import HouseFill
 from bbook.dealing import fill as deal_with_house
 from engine.fills import Fill, book_fill, commission
+from engine.gates import check_gates, remember_order
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
 from engine.routes import routing_facts, send_leg
 from engine.work import Work
@@ -67,7 +68,7 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
     if account is None:
         refuse(work, asked, Refused(Refusal.UNKNOWN_ACCOUNT, "there is no such account"))
         return
-    instrument = work.config.instruments.get(command.symbol)
+    instrument = work.state.terms.of(account.group, command.symbol)
     order = _asked_for(work, command)
     refused = late(work, command) or check_opening(account=account, instrument=instrument, volume=command.volume)
     if refused is not None or instrument is None:
@@ -78,13 +79,19 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
         order = replace(order, expires_us=day_end(instrument.sessions, work.now_us) or work.now_us)
     quote = work.quote(command.symbol)
     seen = _seen(work, account, instrument, quote)
-    refused = check_shape(command, instrument, work.now_us) or _check_market(work, order, instrument, quote, seen)
+    refused = (
+        check_shape(command, instrument, work.now_us)
+        or _check_market(work, order, instrument, quote, seen)
+        or check_gates(work, account, order, seen)
+    )
     exposure = None
     if refused is None:
         exposure, refused = _margin_for(work, account, order, seen)
     if refused is not None:
         reject(work, asked, order, refused)
-    elif quote is not None and seen is not None and is_dealable(order, seen):
+        return
+    remember_order(work, order)
+    if quote is not None and seen is not None and is_dealable(order, seen):
         _deal_new(work, asked, replace(order, **reserved(exposure)), quote)
     elif order.time_in_force in IMMEDIATE:
         _cancel_new(work, asked, order)
@@ -200,7 +207,7 @@ def house_fill(work: Work, order: Order, quote: Quote) -> Fill:
         quote=quote,
         side=order.side,
         group=work.group_of(work.account(order.account)),
-        instrument=work.instrument(order.symbol),
+        instrument=work.terms_for(work.account(order.account), order.symbol),
         now_us=work.now_us,
     )
     assert isinstance(dealt, HouseFill), "the price was checked before"
@@ -210,7 +217,7 @@ def house_fill(work: Work, order: Order, quote: Quote) -> Fill:
 def trigger(work: Work, order: Order, quote: Quote) -> None:
     """The market has come to a resting order: its stop was reached, or its limit can be dealt."""
     account = work.account(order.account)
-    seen = client_quote(quote, work.group_of(account), work.instrument(order.symbol))
+    seen = client_quote(quote, work.group_of(account), work.terms_for(account, order.symbol))
     if order.stop_price is not None and not order.is_triggered:
         order = replace(order, is_triggered=True, updated_us=work.now_us)
         work.emit(OrderTriggered(order))
@@ -287,7 +294,8 @@ def modify_order(work: Work, command: ModifyOrder, asked: Asked) -> None:
     if refused is not None or order is None:
         refuse(work, asked, refused or Refused(Refusal.ORDER_NOT_FOUND, "the account has no such working order"))
         return
-    account, instrument = work.account(order.account), work.instrument(order.symbol)
+    account = work.account(order.account)
+    instrument = work.terms_for(account, order.symbol)
     changed = _changed(work, order, command)
     refused = _check_change(work, command, order, changed, instrument)
     quote = work.quote(order.symbol)

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from engine.gates import stp_only
 from engine.work import Work
 from trading.configuration import LpSettings
 from trading.decisions import RoutingFacts
@@ -29,6 +30,7 @@ def routing_facts(work: Work, order: Order, quote: Quote) -> RoutingFacts:
         lps=_providers_for(work, order),
         config_version=work.config.version,
         now_us=work.now_us,
+        stp_only="" if order.closes else stp_only(work, account, order.symbol),
     )
 
 

@@ -16,6 +16,7 @@ from engine.books import Books
 from engine.tidy import Tidy
 from trading.accounts import Account, DayTurnover
 from trading.configuration import Config
+from trading.controls import RecentOrders, Throttle
 from trading.desk import CommissionBlock, CommissionDay, Desk
 from trading.effective import EffectiveTerms
 from trading.events import (
@@ -118,8 +119,8 @@ class State:
 
     __slots__ = (
         "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
-        "margins", "orders", "outbox_seq", "portfolios", "positions", "quotes", "shard", "terms", "turnovers",
-        "waiters",
+        "margins", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent", "shard", "terms",
+        "throttles", "turnovers", "waiters",
     )  # fmt: skip
 
     def __init__(self, shard: int = 0, config: Config | None = None) -> None:
@@ -147,6 +148,8 @@ class State:
         self.quotes: dict[str, Quote] = {}
         self.keys: dict[tuple[int, str], KeyRecord] = {}
         self.waiters: dict[int, Waiter] = {}
+        self.throttles: dict[int, Throttle] = {}
+        self.recent: dict[int, RecentOrders] = {}
 
     def use_config(self, config: Config) -> None:
         """Decide by this document from now on; everything derived from the former one is made anew."""

@@ -20,6 +20,7 @@ from msgspec import Struct
 from bus.codec import encode
 from engine.batch import Batch, CommandInput, Input, Parked, ParkedInput, QuoteInput, StreamPosition
 from engine.core import AccountEvent, Prior, execute, is_ready, take_quote
+from engine.selfcheck import Sampler
 from engine.state import Counters, State, state_hash
 from trading.answers import Answer
 from trading.commands import AnyCommand, ApplyExecution
@@ -32,6 +33,8 @@ BATCH_MAX = 256
 """Commands per batch."""
 ENDED_LEGS_MAX = 4096
 """Legs that ended lately: PostgreSQL may not show their end yet when a repetition of their last report is looked up."""
+SAMPLE_EVERY = 16
+"""Batches between two looks at one account's margin."""
 STRIKES_MAX = 2
 """The second failure, alone, parks a command."""
 
@@ -97,6 +100,8 @@ class Failure(StrEnum):
     """Another process owns the shard now."""
     DIVERGED = "diverged"
     """A row that must exist does not: memory and database contradict each other."""
+    VIOLATED = "violated"
+    """Two calculations of the same thing disagree."""
 
 
 class CommitFailed(Struct, frozen=True):
@@ -215,6 +220,7 @@ class Step:
         self._ended_legs: dict[str, LpOrder] = {}
         self._journaled: dict[str, Quote] = {}
         self._open = _Open(Counters())
+        self._sampler = Sampler()
 
     # What the driver asks before it fetches.
 
@@ -447,7 +453,15 @@ class Step:
             self.mode = "running"
         if self.mode == "finished":
             outputs.append(Finished())
+        problem = self._sample(batch.seq)
+        if problem:
+            self.mode = "halted"
+            return [*outputs, Halt(problem, Failure.VIOLATED)]
         return outputs + self._give_up_when_dirty()
+
+    def _sample(self, seq: int) -> str:
+        """Every so many batches one account's margin is calculated a second time, by other means."""
+        return self._sampler.next_problem(self.state) if seq % SAMPLE_EVERY == 0 and self.mode == "running" else ""
 
     def _commit_failed(self, message: CommitFailed) -> list[Output]:
         batch = self._landed(message.seq)
