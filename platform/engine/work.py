@@ -12,7 +12,8 @@ from trading.answers import Answer
 from trading.configuration import Config, Group
 from trading.events import Event
 from trading.instruments import Instrument
-from trading.orders import Order
+from trading.margining.modes import Exposure
+from trading.orders import Order, Side
 from trading.pricing import conversion_key, convert
 from trading.quotes import Quote
 
@@ -20,7 +21,7 @@ from trading.quotes import Quote
 class Work:
     """State, time and what came of the command so far."""
 
-    __slots__ = ("answers", "config", "events", "now_us", "quotes_used", "state")
+    __slots__ = ("answers", "charged", "config", "events", "now_us", "quotes_used", "state")
 
     def __init__(self, state: State, config: Config, now_us: int) -> None:
         self.state = state
@@ -29,6 +30,8 @@ class Work:
         self.events: list[Event] = []
         self.answers: list[tuple[str, Answer]] = []
         self.quotes_used: dict[str, Quote] = {}
+        self.charged: tuple[int, Side, Decimal, Decimal, Exposure] | None = None
+        """The last charge of a market order: dealt at once at the same price, its position is charged the same."""
 
     def emit(self, event: Event) -> None:
         apply(self.state, event)
@@ -61,6 +64,10 @@ class Work:
 
     def instrument(self, symbol: str) -> Instrument:
         return self.config.instruments[symbol]
+
+    def is_simple(self, order: Order) -> bool:
+        """Plain forex: a working order is charged as its position will be."""
+        return self.state.terms.rules(self.account(order.account).group)[order.symbol].is_simple
 
     def terms_for(self, account: Account, symbol: str) -> Instrument:
         """The symbol's terms as the account's group has them."""

@@ -61,11 +61,17 @@ def profit_in(work: Work, account: Account, symbol: str) -> Decimal | None:
 
 def order_charge(work: Work, order: Order, volume: Decimal, price: Decimal) -> Exposure | None:
     """What `volume` lots of the order tie up while it waits or works; None when it cannot be converted now."""
-    return _charge(work, order, KINDS[order.type], volume, price)
+    exposure = _charge(work, order, KINDS[order.type], volume, price)
+    if exposure is not None and exposure.kind is MarginKind.MARKET and work.is_simple(order):
+        work.charged = order.id, order.side, volume, price, exposure
+    return exposure
 
 
 def position_charge(work: Work, order: Order, volume: Decimal, price: Decimal) -> Exposure | None:
     """What `volume` lots tie up once they are opened at `price`; None when it cannot be converted now."""
+    known = work.charged
+    if known is not None and known[:4] == (order.id, order.side, volume, price):
+        return known[4]
     return _charge(work, order, MarginKind.POSITION, volume, price)
 
 

@@ -10,7 +10,7 @@ from trading.accounts import Account
 from trading.configuration import Config
 from trading.controls import AccountControls, SymbolControls
 from trading.instruments import Instrument
-from trading.margining.terms import MarginMode, SymbolRule
+from trading.margining.terms import MarginMode, SymbolRule, simple
 from trading.overrides import effective
 from trading.regulation import Asset, RegulatoryTerms, terms_for
 
@@ -34,7 +34,7 @@ class _Rules(dict[str, SymbolRule]):
     def __missing__(self, symbol: str) -> SymbolRule:
         instrument = self._terms.of(self._group, symbol)
         assert instrument is not None, f"{symbol} is not offered"
-        rule = self[symbol] = SymbolRule(instrument.margin, instrument.contract_size)
+        rule = self[symbol] = SymbolRule(instrument.margin, instrument.contract_size, simple(instrument.margin))
         return rule
 
 

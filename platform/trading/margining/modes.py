@@ -104,6 +104,9 @@ def charge(
     `rate` turns the margin currency into the account's, `digits` are the account currency's decimals, `notional_rate`
     turns the margin currency (priced modes: the price's currency, which they take for it) into the tiers' currency.
     """
+    if rule.is_simple:
+        amount = volume * rule.contract_size * rate.multiply / (rate.divide * leverage)
+        return Exposure(symbol=symbol, side=side, kind=kind, volume=volume, margin=_rounded(amount, rounding, digits))
     terms = rule.terms
     amount, divisor = basic_margin(rule, kind=kind, volume=volume, price=price, leverage=leverage)
     converted = amount * rate.multiply * terms.rates.of(side, kind)

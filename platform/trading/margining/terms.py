@@ -171,6 +171,15 @@ class SymbolRule(Struct, frozen=True):
 
     terms: MarginTerms
     contract_size: Decimal
+    is_simple: bool = False
+    """As `simple` found it: volume x contract size / leverage is all there is to a charge."""
+
+
+def simple(terms: MarginTerms) -> bool:
+    """Plain forex: no fixed amount, multiplier, covered amount or tier enters a charge."""
+    counts_covered = terms.hedged_mode is HedgedMode.BASIC and terms.hedged != 0
+    is_plain = terms.mode is MarginMode.FOREX and not terms.is_fixed and terms.tiers is None
+    return is_plain and not counts_covered and terms.rates == MarginRates()
 
 
 class MarginRounding(StrEnum):
