@@ -51,6 +51,12 @@ class Transfer(models.Model):
                 name="ledger_transfer_client_in",
                 condition=models.Q(target__gte="client:", target__lt="client;"),
             ),
+            # Withdrawals that wait for their end, for recovery and for the desk: few rows among many.
+            models.Index(
+                fields=["kind", "transaction_id"],
+                name="ledger_transfer_withdrawals",
+                condition=models.Q(kind__in=["withdrawal_requested", "withdrawal", "withdrawal_returned"]),
+            ),
         ]
 
     def __str__(self) -> str:

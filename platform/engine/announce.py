@@ -3,6 +3,7 @@
 One message per happening, numbered per account without a gap. A fill's deals travel with its order.
 """
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from trading.events import (
     PositionClosed,
     PositionOpened,
 )
-from trading.ledger import client_account
+from trading.ledger import TransactionKind, Transfer, client_account, credit_account
 from trading.numbers import ZERO
 from trading.views import BalanceView, DealView, OrderView, account_view, deal_view, order_view, position_view
 
@@ -120,9 +121,9 @@ def _digits(work: Work, symbol: str) -> int:
 
 
 def _balance_view(event: LedgerPosted, account: Account) -> BalanceView:
-    own = client_account(account.id)
-    amount = sum((t.amount if t.target == own else -t.amount for t in event.transfers), ZERO)
     first = event.transfers[0]
+    own = credit_account(account.id) if first.kind in _OF_CREDIT else client_account(account.id)
+    amount = sum((_moved(transfer, own) for transfer in event.transfers), ZERO)
     return BalanceView(
         account=account.id,
         balance=account.balance,
@@ -133,3 +134,13 @@ def _balance_view(event: LedgerPosted, account: Account) -> BalanceView:
         amount=amount,
         transaction_id=first.transaction_id,
     )
+
+
+_OF_CREDIT = frozenset({TransactionKind.CREDIT, TransactionKind.CREDIT_REMOVED})
+
+
+def _moved(transfer: Transfer, own: str) -> Decimal:
+    """What a transfer did to this ledger account: nothing, when it went between two others."""
+    if transfer.target == own:
+        return transfer.amount
+    return -transfer.amount if transfer.source == own else ZERO

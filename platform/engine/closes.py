@@ -41,7 +41,7 @@ def close_position(work: Work, command: ClosePosition, asked: Asked) -> None:
     instrument = work.state.terms.of(work.account(position.account).group, position.symbol)
     quote = work.quote(position.symbol)
     order = replace(
-        _closing_order(work, position, volume), uuid=command.id, client_order_id=command.key, comment=command.comment
+        closing_order(work, position, volume), uuid=command.id, client_order_id=command.key, comment=command.comment
     )
     refused = (
         late(work, command)
@@ -80,8 +80,8 @@ def protect(work: Work, position: Position, reason: OrderReason, quote: Quote) -
         return False
     number = work.state.counters.order
     order = replace(
-        _closing_order(work, position, volume),
-        uuid=_uuid_of(work.state.shard, number),
+        closing_order(work, position, volume),
+        uuid=uuid_of(work.state.shard, number),
         client_order_id=f"{reason.value}/{position.id}/{number}",
         reason=reason,
     )
@@ -134,7 +134,8 @@ def _protection_after(work: Work, command: ModifyProtection, position: Position)
     return keeping(asked_for, position.protection, command.keep)
 
 
-def _closing_order(work: Work, position: Position, volume: Decimal) -> Order:
+def closing_order(work: Work, position: Position, volume: Decimal) -> Order:
+    """An order that closes so much of the position, not yet named or reasoned."""
     return Order(
         id=work.state.counters.order,
         uuid="",
@@ -153,7 +154,7 @@ def _closing_order(work: Work, position: Position, volume: Decimal) -> Order:
     )
 
 
-def _uuid_of(shard: int, order: int) -> str:
+def uuid_of(shard: int, order: int) -> str:
     """An id for an order that no door minted: made from its ticket, so that a replay makes it again."""
     raw = bytearray(hashlib.blake2b(f"tribook order {shard}/{order}".encode(), digest_size=16).digest())
     raw[6] = raw[6] & 0x0F | 0x80

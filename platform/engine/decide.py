@@ -1,4 +1,4 @@
-"""What a command does: its key first, then its handler. Accounts, money and configuration are handled here; orders, closes
+"""What a command does: its key first, then its handler. Accounts and configuration are handled here; orders, closes, money
 and provider reports have pages of their own.
 
 Nothing here reads a clock or makes an id that does not come from the shard's counters, so the same state and commands give
@@ -7,23 +7,26 @@ the same events, byte for byte.
 
 import hashlib
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from msgspec.structs import replace
 
 from engine.closes import close_position, modify_protection
+from engine.corporate import expire_instrument, pay_dividend, split_instrument
 from engine.executions import apply_execution
+from engine.funds import adjust, deposit, grant_bonus, grant_credit, request_withdrawal, settle_withdrawal
 from engine.gates import check_messages
 from engine.market import on_quote
-from engine.orders import cancel_all, cancel_order, expire_orders, modify_order, money_point, place_order
-from engine.replies import Asked, late, refuse, use_key
+from engine.orders import cancel_all, cancel_order, expire_orders, modify_order, place_order
+from engine.replies import Asked, refuse, use_key
 from engine.state import KeyRecord, Prior
+from engine.switches import set_switch
 from engine.work import Work
 from trading.accounts import Account
 from trading.answers import Answer
 from trading.checks import Refused
 from trading.commands import (
+    Adjust,
     AnyCommand,
     ApplyExecution,
     CancelAll,
@@ -32,19 +35,25 @@ from trading.commands import (
     ClosePosition,
     Command,
     Deposit,
+    ExpireInstrument,
     ExpireOrders,
+    GrantBonus,
+    GrantCredit,
     ModifyOrder,
     ModifyProtection,
     OpenAccount,
+    PayDividend,
     PlaceOrder,
     QuoteArrived,
     ReloadConfig,
+    RequestWithdrawal,
+    SetSwitch,
+    SettleWithdrawal,
+    SplitInstrument,
     body,
 )
 from trading.configuration import Group
-from trading.events import AccountChanged, AccountOpened, ConfigLoaded, LedgerPosted
-from trading.ledger import BANK, TransactionKind, Transfer, client_account
-from trading.numbers import is_plain, plain
+from trading.events import AccountChanged, AccountOpened, ConfigLoaded
 from trading.refusals import Refusal
 
 LEVERAGE_MAX = 1000
@@ -58,7 +67,7 @@ def decide(work: Work, command: AnyCommand, prior: Prior) -> None:
     if isinstance(command, QuoteArrived):
         on_quote(work, command.quote)
         return
-    asked = Asked(command, hash_body(command))
+    asked = Asked(command, hash_body(command), prior)
     known = work.state.keys.get((command.account, command.key)) or prior.key
     if known is not None:
         _answer_again(work, asked, known)
@@ -85,7 +94,7 @@ def _answer_again(work: Work, asked: Asked, known: KeyRecord) -> None:
     work.answer(command.reply_to, answer)
 
 
-# --- Accounts, money, configuration -------------------------------------------------------------------------------------
+# --- Accounts, configuration --------------------------------------------------------------------------------------------
 
 
 def _open_account(work: Work, command: OpenAccount, asked: Asked) -> None:
@@ -164,48 +173,6 @@ def _change_account(work: Work, command: ChangeAccount, asked: Asked) -> None:
     work.answer(command.reply_to, Answer(command_id=command.id, reference=account.id))
 
 
-def _deposit(work: Work, command: Deposit, asked: Asked) -> None:
-    account = work.state.accounts.get(command.account)
-    if account is None:
-        refuse(work, asked, Refused(Refusal.UNKNOWN_ACCOUNT, "there is no such account"))
-        return
-    refused = late(work, command) or _check_amount(work, account, command.amount)
-    if refused is not None:
-        refuse(work, asked, refused)
-        return
-    amount = command.amount.quantize(money_point(work, account))
-    transfer = Transfer(
-        transaction_id=work.state.counters.transaction,
-        line=1,
-        kind=TransactionKind.DEPOSIT,
-        source=BANK,
-        target=client_account(account.id),
-        currency=account.currency,
-        amount=amount,
-        at_us=work.now_us,
-        reference=command.reference,
-    )
-    use_key(work, asked, transfer.transaction_id)
-    work.emit(
-        LedgerPosted((transfer,), replace(account, balance=account.balance + amount, version=account.version + 1))
-    )
-    work.answer(command.reply_to, Answer(command_id=command.id, reference=transfer.transaction_id))
-
-
-def _check_amount(work: Work, account: Account, amount: Decimal) -> Refused | None:
-    if not is_plain(amount) or amount <= 0 or amount % money_point(work, account) != 0:
-        return Refused(
-            Refusal.INVALID_AMOUNT, f"the amount must be positive, in whole minor units of {account.currency}"
-        )
-    if amount >= AMOUNT_LIMIT:
-        return Refused(Refusal.INVALID_AMOUNT, f"one movement is below {plain(AMOUNT_LIMIT)}")
-    return None
-
-
-AMOUNT_LIMIT = Decimal(10) ** 12
-"""No single deposit reaches it; keeps every sum far inside the database's bounds."""
-
-
 def _reload_config(work: Work, command: ReloadConfig, asked: Asked) -> None:
     assert command.config is not None, "the loop fills in the document"
     assert command.config.version == command.version
@@ -226,6 +193,15 @@ _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
     ModifyProtection: modify_protection,
     OpenAccount: _open_account,
     ChangeAccount: _change_account,
-    Deposit: _deposit,
+    Deposit: deposit,
+    RequestWithdrawal: request_withdrawal,
+    SettleWithdrawal: settle_withdrawal,
+    Adjust: adjust,
+    GrantCredit: grant_credit,
+    GrantBonus: grant_bonus,
+    SetSwitch: set_switch,
+    PayDividend: pay_dividend,
+    SplitInstrument: split_instrument,
+    ExpireInstrument: expire_instrument,
     ReloadConfig: _reload_config,
 }

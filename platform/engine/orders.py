@@ -366,7 +366,7 @@ def cancel_order(work: Work, command: CancelOrder, asked: Asked) -> None:
         refuse(work, asked, refused or Refused(Refusal.ORDER_NOT_FOUND, "the account has no such working order"))
         return
     use_key(work, asked, order.id)
-    tell(work, asked, _take_back(work, order))
+    tell(work, asked, take_back(work, order))
 
 
 def cancel_all(work: Work, command: CancelAll, asked: Asked) -> None:
@@ -381,12 +381,12 @@ def cancel_all(work: Work, command: CancelAll, asked: Asked) -> None:
     ]
     use_key(work, asked, len(resting))
     for order in resting:
-        _take_back(work, order)
+        take_back(work, order)
     answer = Answer(command_id=asked.command.id, reference=len(resting))
     work.answer(asked.command.reply_to, answer)
 
 
-def _take_back(work: Work, order: Order) -> Order:
+def take_back(work: Work, order: Order) -> Order:
     canceled = replace(order, status=OrderStatus.CANCELED, **NOTHING_RESERVED, updated_us=work.now_us)
     work.emit(OrderCanceled(canceled))
     return canceled

@@ -16,9 +16,11 @@ from engine.batch import StreamPosition
 from engine.journal import JOURNAL_NAME, LEG_QUERY, Connection, leg_from
 from engine.state import Counters, is_same_state, rebuild, state_hash
 from engine.step import Recovered
+from engine.stored import POSITION_QUERY, TRANSFER_QUERY, method_from, position_from, transfer_from
 from trading.accounts import Account, ClientClass, DayTurnover, Rights
 from trading.charges.commission import Units
 from trading.desk import CommissionBlock, CommissionDay, Desk
+from trading.ledger import Transfer
 from trading.liquidity import LpOrder
 from trading.orders import (
     TERMINAL,
@@ -32,7 +34,7 @@ from trading.orders import (
     TimeInForce,
 )
 from trading.positions import Position
-from trading.protection import UNPROTECTED, Protection, ProtectionTerms, StopTriggerMethod
+from trading.protection import ProtectionTerms
 
 
 class HaltedError(Exception):
@@ -124,6 +126,7 @@ def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recover
         desk=last.desk,
         blocks=_open_blocks(connection),
         days=_last_days(connection),
+        withdrawals=_open_withdrawals(connection),
     )
     if last.state_hash and is_same_state(last.state_hash, state_hash(state)) is False:
         raise ContradictionError(f"the state loaded from the database does not hash as batch {seq} left it")
@@ -202,7 +205,7 @@ def _live_orders(connection: Connection) -> Iterator[Order]:
     first = Order.__struct_fields__.index("protection")
     for row in _typed(rows):
         asked = dict(zip(names, row[first : first + len(names)], strict=True))
-        asked["stop_trigger"] = _method(asked["stop_trigger"])
+        asked["stop_trigger"] = method_from(asked["stop_trigger"])
         fields = (*row[:first], ProtectionTerms(**asked), *row[first + len(names) :])
         values = dict(zip(Order.__struct_fields__, fields, strict=True))
         values["side"] = Side(str(values["side"]))
@@ -212,58 +215,15 @@ def _live_orders(connection: Connection) -> Iterator[Order]:
         values["attempts"] = tuple(values["attempts"])
         values["time_in_force"] = TimeInForce(str(values["time_in_force"]))
         values["reason"] = OrderReason(str(values["reason"]))
-        values["stop_trigger"] = _method(values["stop_trigger"])
+        values["stop_trigger"] = method_from(values["stop_trigger"])
         values["commissions"] = msgspec.json.decode(values["commissions"], type=tuple[OrderCommission, ...])
         yield Order(**values)
 
 
-def _method(text: Any) -> StopTriggerMethod | None:
-    return StopTriggerMethod(str(text)) if text else None
-
-
 def _open_positions(connection: Connection) -> Iterator[Position]:
     """The many: a hundred thousand of them are read in a few seconds."""
-    rows = connection.execute(
-        "SELECT id, account, symbol, side, volume_opened, volume, cost, margin, lp, volume_a_opened, volume_a, cost_a, "
-        "locked, (extract(epoch FROM opened_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
-        "hedged, unleveraged, notional, swap, (extract(epoch FROM rolled_at) * 1000000)::bigint, "
-        "stop_loss, take_profit, trailing_points, trailing_step, trailing_activation, break_even_points, break_even_offset, "
-        "is_guaranteed, sl_trigger "
-        "FROM position WHERE volume > 0 ORDER BY id"
-    )
-    sides = {side.value: side for side in Side}
-    for number, account, symbol, side, opened, volume, cost, margin, lp, *rest in _typed(rows):
-        a_opened, a, cost_a, locked, at, updated, hedged, unleveraged, notional, swap, rolled, *protection = rest
-        protection[-1] = _method(protection[-1])
-        yield Position(
-            id=number,
-            account=account,
-            symbol=symbol,
-            side=sides[side],
-            opened_us=at,
-            updated_us=updated,
-            volume_opened=opened,
-            volume=volume,
-            cost=cost,
-            margin=margin,
-            lp=lp,
-            volume_a_opened=a_opened,
-            volume_a=a,
-            cost_a=cost_a,
-            locked=locked,
-            hedged=hedged,
-            unleveraged=unleveraged,
-            notional=notional,
-            swap=swap,
-            rolled_us=rolled,
-            protection=UNPROTECTED
-            if protection == NOTHING_STANDS
-            else Protection(**dict(zip(STANDING, protection, strict=True))),
-        )
-
-
-STANDING = Protection.__struct_fields__
-NOTHING_STANDS = list(msgspec.structs.astuple(UNPROTECTED))
+    rows = connection.execute(f"{POSITION_QUERY} WHERE volume > 0 ORDER BY id".encode())
+    return (position_from(row) for row in rows)
 
 
 def _live_legs(connection: Connection) -> Iterator[LpOrder]:
@@ -274,6 +234,19 @@ def _live_legs(connection: Connection) -> Iterator[LpOrder]:
 def _balances(connection: Connection) -> dict[tuple[str, str], Decimal]:
     rows = connection.execute("SELECT account, currency, balance FROM ledger_balance ORDER BY account, currency")
     return {(account, currency): balance for account, currency, balance in _typed(rows)}
+
+
+UNSETTLED = (
+    "WHERE t.kind = 'withdrawal_requested' AND NOT EXISTS "
+    "(SELECT 1 FROM ledger_transfer s WHERE s.kind IN ('withdrawal', 'withdrawal_returned') "
+    "AND split_part(s.reference, ' ', 1) = 'request:' || t.transaction_id)"
+)
+
+
+def _open_withdrawals(connection: Connection) -> Iterator[Transfer]:
+    """Asked for, and named by no later transfer that pays it or gives it back."""
+    rows = connection.execute(f"{TRANSFER_QUERY} {UNSETTLED} ORDER BY t.transaction_id".encode())
+    return (transfer_from(row) for row in rows)
 
 
 def _open_blocks(connection: Connection) -> Iterator[CommissionBlock]:

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from engine.state import Waiter
+from engine.state import Prior, Waiter
 from engine.work import Work
 from trading.answers import Answer
 from trading.checks import Refused
@@ -12,15 +12,18 @@ from trading.events import CommandKeyed, OrderRejected, OrderRouted
 from trading.orders import Order, OrderStatus
 from trading.refusals import Refusal
 
+NOTHING_PRIOR = Prior()
+
 
 class Asked:
-    """A keyed command on the bench: who asked, and the hash of what was asked for."""
+    """A keyed command on the bench: who asked, the hash of what was asked for, and what the database knows about it."""
 
-    __slots__ = ("body_hash", "command")
+    __slots__ = ("body_hash", "command", "prior")
 
-    def __init__(self, command: Command, body_hash: str) -> None:
+    def __init__(self, command: Command, body_hash: str, prior: Prior = NOTHING_PRIOR) -> None:
         self.command = command
         self.body_hash = body_hash
+        self.prior = prior
 
 
 def use_key(work: Work, asked: Asked, reference: int, refusal: str = "") -> None:

@@ -50,13 +50,15 @@ from trading.events import (
     PositionOpened,
     SwapAccrued,
 )
+from trading.funds import request_of
+from trading.ledger import TransactionKind, Transfer
 from trading.liquidity import LpOrder
 from trading.margin import Holding, holdings_of
 from trading.margining.account import AccountMargin
 from trading.margining.exposures import order_exposure, position_exposure
 from trading.margining.modes import Exposure
 from trading.numbers import ZERO
-from trading.orders import TRANSITIONS, Order, OrderCommission
+from trading.orders import TRANSITIONS, Deal, Order, OrderCommission
 from trading.positions import Position
 from trading.protection import UNPROTECTED, Protection, ProtectionTerms
 from trading.quotes import Quote
@@ -91,6 +93,10 @@ class Prior(Struct, frozen=True):
 
     key: KeyRecord | None = None
     leg: LpOrder | None = None
+    deals: tuple[Deal, ...] = ()
+    """All deals of the position whose deal is to be corrected, oldest first."""
+    position: Position | None = None
+    """That position, when it is closed."""
 
 
 class Portfolio:
@@ -120,7 +126,7 @@ class State:
     __slots__ = (
         "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
         "margins", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent", "shard", "terms",
-        "throttles", "turnovers", "waiters",
+        "throttles", "turnovers", "waiters", "withdrawals",
     )  # fmt: skip
 
     def __init__(self, shard: int = 0, config: Config | None = None) -> None:
@@ -140,6 +146,8 @@ class State:
         """Daily commission not yet posted, per account and rule, by key."""
         self.turnovers: dict[tuple[int, str], CommissionDay] = {}
         """The last settled day, per account and rule."""
+        self.withdrawals: dict[int, Transfer] = {}
+        """Withdrawals that were asked for and not yet settled, by transaction."""
         # Below: derived, volatile or bounded; outside the state hash.
         self.holdings: dict[int, dict[str, Holding]] = {}
         self.margins: dict[int, AccountMargin] = {}
@@ -217,6 +225,7 @@ def rebuild(
     desk: Desk | None = None,
     blocks: Iterable[CommissionBlock] = (),
     days: Iterable[CommissionDay] = (),
+    withdrawals: Iterable[Transfer] = (),
 ) -> State:
     """The state that PostgreSQL's rows describe, with every running sum made anew."""
     state = State(shard, config)
@@ -233,6 +242,7 @@ def rebuild(
     for block in blocks:
         state.blocks.setdefault((block.account, block.rule), {})[block.key] = block
     state.turnovers = {(day.account, day.rule): day for day in days}
+    state.withdrawals = {one.transaction_id: tidy.transfer(one) for one in withdrawals}
     state.holdings = holdings_of(state.positions.values())
     for position in state.positions.values():
         _portfolio(state, position.account).positions[position.id] = None
@@ -354,6 +364,22 @@ def _post(state: State, event: Any) -> None:
         state.counters.transaction = transfer.transaction_id + 1
     if event.account is not None:
         state.accounts[event.account.id] = event.account
+    first = event.transfers[0]
+    if first.kind in _WITHDRAWALS:
+        _track_withdrawal(state, first)
+
+
+_WITHDRAWALS = frozenset(
+    {TransactionKind.WITHDRAWAL_REQUESTED, TransactionKind.WITHDRAWAL, TransactionKind.WITHDRAWAL_RETURNED}
+)
+
+
+def _track_withdrawal(state: State, transfer: Transfer) -> None:
+    """Open from its request to the transfer that names it."""
+    if transfer.kind is TransactionKind.WITHDRAWAL_REQUESTED:
+        state.withdrawals[transfer.transaction_id] = transfer
+    else:
+        state.withdrawals.pop(request_of(transfer.reference), None)
 
 
 def _set_leg(state: State, event: Any) -> None:
@@ -453,6 +479,8 @@ def state_hash(state: State) -> str:
             _feed(digest, state.blocks[blocked][block_key])
     for settled in sorted(state.turnovers):
         _feed(digest, state.turnovers[settled])
+    for request in sorted(state.withdrawals):
+        _feed(digest, state.withdrawals[request])
     _feed(digest, state.desk)
     digest.update(repr(sorted(state.inbox_cursors.items())).encode())
     version = state.config.version if state.config else 0
@@ -469,7 +497,7 @@ def _layout() -> str:
     """Which fields are hashed, in short: hashes of different layouts cannot be compared."""
     kinds = (
         Account, DayTurnover, Order, OrderCommission, ProtectionTerms, Position, Protection, LpOrder, Counters, Desk,
-        CommissionBlock, CommissionDay,
+        CommissionBlock, CommissionDay, Transfer,
     )  # fmt: skip
     names = repr([(kind.__name__, kind.__struct_fields__) for kind in kinds])
     return hashlib.sha256(names.encode()).hexdigest()[:8]

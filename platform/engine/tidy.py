@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from trading.accounts import Account
 from trading.configuration import Config
+from trading.ledger import Transfer
 from trading.liquidity import LpOrder
 from trading.margining.terms import MarginRounding
 from trading.numbers import ZERO, point
-from trading.orders import Order
+from trading.orders import Deal, Order
 from trading.positions import Position
 from trading.protection import NOTHING_ASKED, UNPROTECTED
 
@@ -106,6 +107,23 @@ class Tidy:
             limit_price=self._price(leg.symbol, leg.limit_price),
             price_shift=self._price(leg.symbol, leg.price_shift) or ZERO,
             client_price=self._price(leg.symbol, leg.client_price),
+        )
+
+    def transfer(self, transfer: Transfer) -> Transfer:
+        return replace(transfer, amount=self.money(transfer.currency, transfer.amount))
+
+    def deal(self, deal: Deal) -> Deal:
+        """Accounts come first, as for positions."""
+        currency = self._currency(deal.account)
+        return replace(
+            deal,
+            volume=self._volume(deal.symbol, deal.volume),
+            price=self._price(deal.symbol, deal.price),
+            profit=self.money(currency, deal.profit),
+            commission=self.money(currency, deal.commission),
+            swap=self.money(currency, deal.swap),
+            fee=self.money(currency, deal.fee),
+            lp_price=self._price(deal.symbol, deal.lp_price),
         )
 
     def _price(self, symbol: str, price: Decimal | None) -> Decimal | None:

@@ -21,6 +21,12 @@ class Desk(Struct, frozen=True, kw_only=True):
     """Every position's swaps are charged up to this instant; 0 before the first rollover."""
     settled: str = ""
     """The last business date (ISO) whose daily commission is posted."""
+    splits: tuple[tuple[str, int], ...] = ()
+    """When each symbol's units were last split, by symbol: volumes of deals before it are in the old units."""
+
+    def split_us(self, symbol: str) -> int:
+        """0 for a symbol that was never split."""
+        return dict(self.splits).get(symbol, 0)
 
 
 class MarginNoteKind(StrEnum):

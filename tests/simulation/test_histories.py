@@ -318,6 +318,7 @@ def reborn(state: State) -> State:
         desk=stored(state.desk),  # type: ignore[arg-type]
         blocks=[stored(b) for blocks in state.blocks.values() for b in blocks.values()],  # type: ignore[misc]
         days=[stored(day) for day in state.turnovers.values()],  # type: ignore[misc]
+        withdrawals=[stored(request) for request in state.withdrawals.values()],  # type: ignore[misc]
     )
 
 

@@ -1,0 +1,58 @@
+"""The desk's kill switches: stop new risk of everybody, in one symbol or of one account, and allow it again."""
+
+from msgspec.structs import replace
+
+from engine.replies import Asked, late, refuse, use_key
+from engine.work import Work
+from trading import controls
+from trading.answers import Answer
+from trading.checks import Refused
+from trading.commands import SetSwitch, SwitchScope
+from trading.controls import KillSwitches
+from trading.events import DeskChanged
+from trading.refusals import Refusal
+
+
+def set_switch(work: Work, command: SetSwitch, asked: Asked) -> None:
+    desk = work.state.desk
+    refused = late(work, command) or _check_target(work, command)
+    if refused is not None:
+        refuse(work, asked, refused)
+        return
+    switches = _switched(desk.switches, command)
+    if switches == desk.switches:
+        refuse(work, asked, Refused(Refusal.NO_CHANGES, "the switch stands so already"))
+        return
+    use_key(work, asked, 0)
+    work.emit(DeskChanged(replace(desk, switches=switches)))
+    work.answer(command.reply_to, Answer(command_id=command.id))
+
+
+def _check_target(work: Work, command: SetSwitch) -> Refused | None:
+    """What is stopped can be allowed again, also when it is no longer offered."""
+    switches, target = work.state.desk.switches, command.target
+    match command.scope:
+        case SwitchScope.FIRM:
+            return Refused(Refusal.INVALID_REQUEST, "the firm's switch has no target") if target else None
+        case SwitchScope.SYMBOL:
+            if target not in work.config.instruments and target not in switches.symbols:
+                return Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered")
+        case SwitchScope.ACCOUNT:
+            if _number(target) not in work.state.accounts:
+                return Refused(Refusal.UNKNOWN_ACCOUNT, "there is no such account")
+    return None
+
+
+def _number(target: str) -> int:
+    """An account's number in plain digits; 0, which no account has, for anything else."""
+    return int(target) if target.isascii() and target.isdigit() and len(target) < 20 else 0
+
+
+def _switched(switches: KillSwitches, command: SetSwitch) -> KillSwitches:
+    if command.scope is SwitchScope.FIRM:
+        return controls.kill_firm(switches) if command.stops else controls.revive_firm(switches)
+    if command.scope is SwitchScope.SYMBOL:
+        change = controls.kill_symbol if command.stops else controls.revive_symbol
+        return change(switches, command.target)
+    turn = controls.kill_account if command.stops else controls.revive_account
+    return turn(switches, _number(command.target))
