@@ -8,6 +8,7 @@ from django.db import connection
 
 from bus.codec import decode_config
 from trading.configuration import Config
+from trading.effective import EffectiveTerms
 
 CHECK_EVERY_S = 1.0
 
@@ -61,6 +62,18 @@ _newest = _Newest(_newer_than, time.monotonic)
 def current_config() -> Config:
     """The newest published configuration, at most a second old. Raises NothingPublished."""
     return _newest.get()
+
+
+_effective: tuple[Config, EffectiveTerms] | None = None
+
+
+def effective_terms(config: Config) -> EffectiveTerms:
+    """Symbols as groups have them under this document; remembered for the document that was asked for last."""
+    global _effective  # noqa: PLW0603 - one value per process; threads may race to make it, with the same result
+    known = _effective
+    if known is None or known[0] is not config:
+        _effective = known = (config, EffectiveTerms(config))
+    return known[1]
 
 
 def forget() -> None:

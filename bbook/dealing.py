@@ -12,7 +12,7 @@ from trading.configuration import Group
 from trading.instruments import Instrument
 from trading.numbers import plain
 from trading.orders import Side
-from trading.pricing import client_price, raw_price
+from trading.pricing import client_price, price_shift, raw_price
 from trading.quotes import Quote
 
 
@@ -24,19 +24,24 @@ class HouseFill(Struct, frozen=True):
 
 
 def fill(*, quote: Quote | None, side: Side, group: Group, instrument: Instrument, now_us: int) -> HouseFill | Refused:
-    """The house's fill of a client's `side`: the aggregate's ask for a buy, its bid for a sell, and the group's markup.
+    """The house's fill of a client's `side`: the price that the group is shown, with its markup and spread limits.
 
-    Refused as `no_quotes` when there is no price, or none young enough to deal on.
+    Refused as `no_quotes` when there is no price, or none young enough to deal on. Whether a spread is too wide to deal
+    on is asked before (`trading.checks.check_spread`): here the shown price is dealt, whatever it is.
     """
     refused = check_price(instrument, quote, now_us)
     if refused is not None:
         return refused
     assert quote is not None, "check_price refuses a missing quote"
     raw = raw_price(quote, side)
-    price = client_price(raw, side, group, instrument)
-    return HouseFill(price, _reason(side, raw, price))
+    marked_up = client_price(raw, side, group, instrument)
+    shift = price_shift(quote, side, group, instrument)
+    price = marked_up + shift if shift else marked_up
+    return HouseFill(price, _reason(side, raw, marked_up, price))
 
 
-def _reason(side: Side, raw: Decimal, price: Decimal) -> str:
+def _reason(side: Side, raw: Decimal, marked_up: Decimal, price: Decimal) -> str:
     deals, name = ("sells", "ask") if side is Side.BUY else ("buys", "bid")
-    return f"The house {deals} at {plain(price)}: the {name} {plain(raw)} and {plain(abs(price - raw))} of markup."
+    markup = f"the {name} {plain(raw)} and {plain(abs(marked_up - raw))} of markup"
+    limit = f", {plain(price - marked_up)} by the spread limit" if price != marked_up else ""
+    return f"The house {deals} at {plain(price)}: {markup}{limit}."

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from trading.configuration import Config
+from trading.effective import EffectiveTerms
 from trading.numbers import ZERO, round_half_up
 from trading.orders import Side
 from trading.pricing import client_quote, convert
@@ -35,11 +36,11 @@ class Exposure(NamedTuple):
     lp: Decimal
 
 
-def floating(position: OpenPosition, config: Config, quotes: dict[str, Quote]) -> Decimal | None:
+def floating(position: OpenPosition, config: Config, terms: EffectiveTerms, quotes: dict[str, Quote]) -> Decimal | None:
     """Profit in the account's currency if closed now at the group's price; None without a quote or a conversion."""
     quote = quotes.get(position.symbol)
     group = config.groups.get(position.group)
-    instrument = config.instruments.get(position.symbol)
+    instrument = None if group is None else terms.of(position.group, position.symbol)
     digits = config.currency_digits.get(position.currency)
     if quote is None or group is None or instrument is None or digits is None:
         return None

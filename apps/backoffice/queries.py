@@ -9,7 +9,7 @@ from django.db import connection
 
 from apps.backoffice.desk import OpenPosition, exposures, floating, spread_points
 from apps.doors.connections import clock, redis_connection
-from apps.published import NothingPublished, current_config
+from apps.published import NothingPublished, current_config, effective_terms
 from bus import names
 from bus.codec import decode_quote
 from trading.configuration import Config
@@ -244,7 +244,7 @@ def _position(position: OpenPosition, config: Config, quotes: dict[str, Quote]) 
         "volume_a": position.volume_a,
         "volume_b": position.volume - position.volume_a,
         "lp": position.lp,
-        "floating": floating(position, config, quotes),
+        "floating": floating(position, config, effective_terms(config), quotes),
         "currency": position.currency,
         "digits": config.currency_digits.get(position.currency, 2),
     }

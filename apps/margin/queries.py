@@ -15,6 +15,7 @@ from apps.orders.queries import LIVE
 from apps.orders.rows import order_value
 from apps.positions.models import Position
 from apps.positions.rows import position_value
+from apps.published import effective_terms
 from trading import accounts
 from trading.configuration import Config
 from trading.effective import EffectiveTerms
@@ -114,7 +115,7 @@ def _unpriced(currency: str, held: dict[str, Holding], config: Config, quotes: d
 def _floating(
     account: accounts.Account, symbol: str, holding: Holding, config: Config, quotes: dict[str, Quote]
 ) -> Decimal:
-    instrument = config.instruments[symbol]
+    instrument = effective_terms(config).of(account.group, symbol) or config.instruments[symbol]
     seen = client_quote(quotes[symbol], config.groups[account.group], instrument)
     profit = unrealised(holding, seen, instrument.contract_size)
     converted = convert(profit, instrument.quote, account.currency, config, quotes)

@@ -15,7 +15,7 @@ from apps.doors.problems import Problem
 from apps.doors.schema import ACCOUNT_PARAMETER, PROBLEMS, QUOTES, SYMBOL_SHAPE, SYMBOLS, query
 from apps.doors.views import DoorView
 from apps.marketdata.queries import newest_quotes
-from apps.published import current_config
+from apps.published import current_config, effective_terms
 from trading.configuration import Config, Group
 from trading.instruments import Instrument
 from trading.numbers import plain, point
@@ -74,7 +74,7 @@ class QuotesView(DoorView):
             raise Problem(Refusal.UNKNOWN_SYMBOL)
         quotes = newest_quotes(wanted)
         now_us = clock()()
-        shown = [quote_shape(config.instruments[symbol], quotes.get(symbol), group, now_us) for symbol in wanted]
+        shown = [quote_shape(_terms(config, group, symbol), quotes.get(symbol), group, now_us) for symbol in wanted]
         if len(shown) == 1 and shown[0]["error"]:
             raise Problem(Refusal.NO_QUOTES, retry_after_ms=1000)
         return Response({"data": shown})
@@ -91,6 +91,11 @@ def _group(request: Request, fields: Fields, config: Config) -> Group:
     if row is None:
         raise Problem(Refusal.UNKNOWN_ACCOUNT)
     return config.groups[row.group]
+
+
+def _terms(config: Config, group: Group, symbol: str) -> Instrument:
+    """The symbol as the group has it."""
+    return effective_terms(config).of(group.name, symbol) or config.instruments[symbol]
 
 
 def symbol_shape(instrument: Instrument) -> dict[str, Any]:
@@ -111,7 +116,8 @@ def symbol_shape(instrument: Instrument) -> dict[str, Any]:
 
 
 def quote_shape(instrument: Instrument, quote: Quote | None, group: Group, now_us: int) -> dict[str, Any]:
-    """Bid and ask with the group's markup, or `error: no_quotes`: a stale price is not shown as if it could be dealt on."""
+    """Bid and ask as the group sees them, or `error: no_quotes`: a stale price is not shown as if it could be dealt on.
+    `instrument` is the symbol as the group has it."""
     nothing = {"symbol": instrument.symbol, "bid": None, "ask": None, "at": None, "age_ms": None}
     if quote is None:
         return {**nothing, "error": Refusal.NO_QUOTES.value}

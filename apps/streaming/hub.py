@@ -13,6 +13,7 @@ from apps.streaming.limits import CLIENTS_MAX, CLIENTS_PER_USER_MAX
 from apps.streaming.protocol import Channel
 from apps.streaming.resume import AccountEvent, Follower
 from trading.configuration import Config
+from trading.effective import EffectiveTerms
 from trading.pricing import client_quote
 from trading.quotes import Quote
 
@@ -26,6 +27,7 @@ class Hub:
     def __init__(self) -> None:
         self.clients: set[Client] = set()
         self.config: Config | None = None
+        self._terms = EffectiveTerms(None)
         self._quotes: dict[str, Quote] = {}
         self._seqs: dict[str, int] = {}
         self._shown: dict[str, dict[str, Shown]] = {}
@@ -65,6 +67,7 @@ class Hub:
     def configure(self, config: Config) -> None:
         """Prices may mean something else now: every newest quote is told again."""
         self.config = config
+        self._terms = EffectiveTerms(config)
         for quote in list(self._quotes.values()):
             self.quote(quote)
 
@@ -152,12 +155,13 @@ class Hub:
 
     def _price(self, symbol: str, group_name: str) -> Shown | None:
         quote = self._quotes.get(symbol)
-        if quote is None or self.config is None or symbol not in self.config.instruments:
+        group = self.config.groups.get(group_name) if self.config is not None else None
+        if quote is None or group is None:
             return None
-        group = self.config.groups.get(group_name)
-        if group is None:
+        terms = self._terms.of(group_name, symbol)
+        if terms is None:
             return None
-        shown = Shown(client_quote(quote, group, self.config.instruments[symbol]), self._seqs[symbol])
+        shown = Shown(client_quote(quote, group, terms), self._seqs[symbol])
         self._shown[symbol][group_name] = shown
         return shown
 

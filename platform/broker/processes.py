@@ -48,6 +48,9 @@ class Layout:
     speed: str = "1"
 
 
+PORT_END = 65_536
+
+
 def environment(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
     """What every process of the house gets."""
     own = {
@@ -186,7 +189,7 @@ def free_port(preferred: int = 0, taken: tuple[int, ...] = ()) -> int:
 
 def free_port_range(preferred: int, count: int) -> int:
     """The first of `count` neighbouring free loopback ports, from the preferred one upwards."""
-    for base in range(preferred, 60_000, count):
+    for base in range(preferred, PORT_END, count):
         if all(is_free(base + offset) and claim(base + offset) for offset in range(count)):
             return base
     raise OSError(f"no {count} neighbouring free ports above {preferred}")

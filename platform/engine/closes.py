@@ -9,22 +9,28 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from engine.fills import book_fill
+from engine.frozen import check_protection_frozen
+from engine.guarantees import charge_guarantee, guarantee_fee
 from engine.orders import VOLUME_LIMIT, house_fill, on_grid, storable
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
 from engine.routes import routing_facts, send_leg
 from engine.work import Work
+from engine.worth import equity_of
 from routing.close import close_decision
+from trading.accounts import Account
 from trading.answers import Answer
-from trading.checks import Refused, check_closing
+from trading.checks import Refused, check_closing, check_price, check_spread
 from trading.commands import ClosePosition, ModifyProtection
 from trading.decisions import Decision
 from trading.events import OrderAccepted, OrderFilled, OrderRouted, PositionChanged
 from trading.instructions import check_protection_terms
-from trading.numbers import ONE, ZERO, point
+from trading.instruments import Instrument
+from trading.levels import check_guarantee_kept, check_offer, check_protection_levels, closing_now, stop_loss_method
+from trading.numbers import ONE, ZERO, plain, point
 from trading.orders import Order, OrderReason, OrderStatus, OrderType, TimeInForce
 from trading.positions import Position
 from trading.pricing import client_quote, is_fresh
-from trading.protection import PARTS, Protection, keeping, resolved, wrong_side
+from trading.protection import PARTS, Protection, keeping, resolved
 from trading.quotes import Quote
 from trading.refusals import Refusal
 
@@ -38,7 +44,8 @@ def close_position(work: Work, command: ClosePosition, asked: Asked) -> None:
         refuse(work, asked, Refused(Refusal.POSITION_CLOSED, "the account has no such open position"))
         return
     volume = position.volume if command.volume is None else command.volume
-    instrument = work.state.terms.of(work.account(position.account).group, position.symbol)
+    account = work.account(command.account)
+    instrument = work.state.terms.of(account.group, position.symbol)
     quote = work.quote(position.symbol)
     order = replace(
         closing_order(work, position, volume), uuid=command.id, client_order_id=command.key, comment=command.comment
@@ -53,6 +60,7 @@ def close_position(work: Work, command: ClosePosition, asked: Asked) -> None:
             quote=quote,
             now_us=work.now_us,
         )
+        or (None if instrument is None else check_spread(instrument, work.group_of(account), quote))
         or _check_conversion(work, position)
     )
     if refused is not None or instrument is None or quote is None:
@@ -73,8 +81,8 @@ def close_position(work: Work, command: ClosePosition, asked: Asked) -> None:
 
 
 def protect(work: Work, position: Position, reason: OrderReason, quote: Quote) -> bool:
-    """Stop loss or take profit: close what is free of the position at this price. False when it cannot be dealt now; the
-    trigger stands, and the next price tries again."""
+    """Stop loss or take profit: close what is free of the position at this price, of a guaranteed stop at its own. False when
+    it cannot be dealt now; the trigger stands, and the next price tries again."""
     volume = position.volume - position.locked
     if volume <= 0 or _check_conversion(work, position) is not None:
         return False
@@ -90,7 +98,9 @@ def protect(work: Work, position: Position, reason: OrderReason, quote: Quote) -
     decision = _decision(work, order, position, quote)
     if not _can_be_dealt(decision):
         return False
-    _carry_out(work, order, position, decision, quote)
+    is_guaranteed = position.protection.is_guaranteed and reason is OrderReason.STOP_LOSS
+    price = position.protection.stop_loss if is_guaranteed else None
+    _carry_out(work, order, position, decision, quote, price=price)
     return True
 
 
@@ -104,28 +114,66 @@ def modify_protection(work: Work, command: ModifyProtection, asked: Asked) -> No
         refuse(work, asked, refused)
         return
     protection = _protection_after(work, command, position)
+    fee = _fee_for(work, position, protection)
     use_key(work, asked, position.id)
     work.emit(PositionChanged(replace(position, protection=protection, updated_us=work.now_us)))
+    charge_guarantee(work, position.account, fee, position_id=position.id)
     work.answer(command.reply_to, Answer(command_id=command.id, reference=position.id))
 
 
 def _check_protection(work: Work, command: ModifyProtection, position: Position) -> Refused | None:
-    instrument = work.terms_for(work.account(position.account), position.symbol)
+    account = work.account(position.account)
+    terms = work.terms_for(account, position.symbol)
     if any(part not in PARTS for part in command.keep):
         return Refused(Refusal.INVALID_REQUEST, f"the parts of protection are {', '.join(PARTS)}")
-    refused = check_protection_terms(command.protection, instrument)
+    refused = check_protection_terms(command.protection, terms)
     if refused is not None:
         return refused
-    protection = _protection_after(work, command, position)
-    if protection == position.protection:
+    protection, present = _protection_after(work, command, position), position.protection
+    if protection == present:
         return Refused(Refusal.NO_CHANGES, "nothing would change")
-    quote = work.quote(position.symbol)
-    if quote is None or not is_fresh(quote, instrument, work.now_us):
+    return (
+        check_guarantee_kept(protection, present, side=position.side)
+        or check_offer(protection, has_stop=protection.stop_loss is not None, present=present, terms=terms)
+        or check_protection_frozen(work, position)
+        or _check_levels(work, position, protection, terms)
+        or _check_fee(work, account, position, protection)
+    )
+
+
+def _check_levels(work: Work, position: Position, protection: Protection, terms: Instrument) -> Refused | None:
+    """Against the price, where there is a fresh one. A guarantee neither begins nor moves without: who knows where the market
+    will open could otherwise lock in where it has closed."""
+    quote, present = work.quote(position.symbol), position.protection
+    if protection.is_guaranteed and not (present.is_guaranteed and present.stop_loss == protection.stop_loss):
+        refused = check_price(terms, quote, work.now_us)
+        if refused is not None:
+            return refused
+    if quote is None or not is_fresh(quote, terms, work.now_us):
         return None
-    seen = client_quote(quote, work.group_of(work.account(position.account)), instrument)
-    closing = seen.bid if position.side.sign > 0 else seen.ask
-    wrong = wrong_side(protection, sign=position.side.sign, closing_price=closing)
-    return Refused(Refusal.INVALID_STOPS, wrong) if wrong else None
+    seen = client_quote(quote, work.group_of(work.account(position.account)), terms)
+    closing = closing_now(position.side, seen, stop_loss_method(protection, terms))
+    return check_protection_levels(protection, present, side=position.side, closing=closing, terms=terms)
+
+
+def _check_fee(work: Work, account: Account, position: Position, protection: Protection) -> Refused | None:
+    """A guarantee that begins is paid for at once. The stop loss itself can always be set."""
+    if not protection.is_guaranteed or position.protection.is_guaranteed:
+        return None
+    refused = _check_conversion(work, position)
+    if refused is not None:
+        return refused
+    fee, equity = _fee_for(work, position, protection), equity_of(work, account)
+    if equity is None or equity - work.state.margin_used(account.id) < fee:
+        return Refused(Refusal.INSUFFICIENT_MARGIN, f"the guarantee costs {plain(fee)} {account.currency}")
+    return None
+
+
+def _fee_for(work: Work, position: Position, protection: Protection) -> Decimal:
+    """What the change costs: the fee on all that is open when a guarantee begins."""
+    if not protection.is_guaranteed or position.protection.is_guaranteed:
+        return ZERO
+    return guarantee_fee(work, work.account(position.account), position.symbol, position.volume)
 
 
 def _protection_after(work: Work, command: ModifyProtection, position: Position) -> Protection:
@@ -184,15 +232,20 @@ def _locked_at_provider(work: Work, position: Position) -> Decimal:
     return sum((order.volume_a - order.filled_a for order in closes), ZERO)
 
 
-def _carry_out(work: Work, order: Order, position: Position, decision: Decision, quote: Quote) -> Order:
-    """Deal with the house at once, or lock the volume and hand the A part to its provider."""
+def _carry_out(
+    work: Work, order: Order, position: Position, decision: Decision, quote: Quote, *, price: Decimal | None = None
+) -> Order:
+    """Deal with the house at once, or lock the volume and hand the A part to its provider; at `price` where it is given."""
     order = replace(order, book=decision.book, volume_a=decision.volume_a)
     work.emit(OrderRouted(order.id, decision))
     if order.volume_a:
         work.emit(OrderAccepted(order))
         work.emit(PositionChanged(replace(position, locked=position.locked + order.volume, updated_us=work.now_us)))
-        return send_leg(work, order, decision.lp)
-    filled = replace(book_fill(work, order, house_fill(work, order, quote)), status=OrderStatus.FILLED)
+        return send_leg(work, order, decision.lp, price=price)
+    fill = house_fill(work, order, quote)
+    if price is not None:
+        fill = replace(fill, price=price)
+    filled = replace(book_fill(work, order, fill), status=OrderStatus.FILLED)
     work.emit(OrderFilled(filled))
     return filled
 

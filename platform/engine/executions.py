@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from engine.fills import Fill, book_fill
 from engine.orders import is_expired
-from engine.routes import lots, routing_facts, send_leg
+from engine.routes import lots, price_from_provider, routing_facts, send_leg
 from engine.work import Work
 from routing.engine import route
 from routing.providers import next_provider
 from trading.answers import Answer
+from trading.checks import check_spread
 from trading.commands import ApplyExecution
 from trading.events import (
     CaseOpened,
@@ -31,7 +32,6 @@ from trading.liquidity import Case, CaseKind, ExecutionReport, LegStatus, LpOrde
 from trading.margining.exposures import NOTHING_RESERVED
 from trading.numbers import ONE, plain, round_to_step
 from trading.orders import Book, Order, OrderStatus, OrderType
-from trading.pricing import client_price
 from trading.refusals import Refusal
 
 
@@ -146,10 +146,9 @@ def _leg_after(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decima
 
 
 def _book(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) -> None:
-    """The client's fill from the provider's: its price and the shown markup; the house's part follows in proportion."""
+    """The client's fill from the provider's: its price as the client gets it; the house's part follows in proportion."""
     order = work.state.orders[leg.order_id]
-    group = work.group_of(work.account(order.account))
-    price = client_price(report.last_px, order.side, group, work.instrument(order.symbol))
+    price = price_from_provider(work, order, leg, report.last_px)
     house = _house_part(work, order, order.filled_a + volume)
     order = book_fill(
         work,
@@ -223,6 +222,9 @@ def _try_next(work: Work, order: Order) -> bool:
     """Another provider for an opening order, best first, each tried once. A close goes nowhere but where it was opened."""
     quote = work.quote(order.symbol)
     if order.closes or quote is None or len(order.attempts) >= work.config.lp_attempts_max:
+        return False
+    account = work.account(order.account)
+    if check_spread(work.terms_for(account, order.symbol), work.group_of(account), quote) is not None:
         return False
     facts = routing_facts(work, order, quote)
     candidate = next_provider(facts, route(facts, work.config.policy), order.attempts)

@@ -9,6 +9,7 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.guarantees import charge_guarantee, guarantee_fee, guaranteed_at
 from engine.work import Work
 from engine.worth import position_charge
 from trading.calendar import business_date
@@ -20,7 +21,7 @@ from trading.margining.modes import Exposure
 from trading.numbers import ZERO, point, round_half_up
 from trading.orders import Book, Deal, DealEntry, Order
 from trading.positions import Position
-from trading.protection import NOTHING_ASKED, UNPROTECTED, resolved
+from trading.protection import NOTHING_ASKED, UNPROTECTED, Protection, resolved
 
 COST_DIGITS = 10
 
@@ -77,16 +78,33 @@ def _open(work: Work, order: Order, fill: Fill) -> int:
     before = work.state.positions.get(order.position_id)
     position_id = before.id if before else work.state.counters.position
     deal = _deal(work, order, fill, DealEntry.IN, position_id, profit=ZERO)
+    protection = before.protection if before else _protection_of(work, order, fill)
+    fee = ZERO
+    if protection.is_guaranteed:
+        fee = guarantee_fee(work, work.account(order.account), order.symbol, fill.volume)
+        deal = replace(deal, fee=deal.fee + fee)
     work.emit(DealMade(deal))
     if before is None:
-        work.emit(PositionOpened(_new_position(work, order, fill, position_id, exposure)))
+        work.emit(PositionOpened(_new_position(work, order, fill, position_id, exposure, protection)))
     else:
         work.emit(PositionChanged(_added(work, before, fill, exposure)))
     _post_deal(work, deal)
+    charge_guarantee(work, order.account, fee, position_id=position_id, order_id=order.id, deal_id=deal.id)
     return position_id
 
 
-def _new_position(work: Work, order: Order, fill: Fill, position_id: int, exposure: Exposure) -> Position:
+def _protection_of(work: Work, order: Order, fill: Fill) -> Protection:
+    """What stands on the position that the fill opens."""
+    if order.protection == NOTHING_ASKED:
+        return UNPROTECTED
+    step, sign = point(work.instrument(order.symbol).digits), order.side.sign
+    protection = resolved(order.protection, sign=sign, open_price=fill.price, point=step)
+    return guaranteed_at(protection, sign=sign, open_price=fill.price) if protection.is_guaranteed else protection
+
+
+def _new_position(
+    work: Work, order: Order, fill: Fill, position_id: int, exposure: Exposure, protection: Protection
+) -> Position:
     from_lp = fill.book is Book.A
     return Position(
         id=position_id,
@@ -104,14 +122,7 @@ def _new_position(work: Work, order: Order, fill: Fill, position_id: int, exposu
         volume_a_opened=fill.volume if from_lp else ZERO,
         volume_a=fill.volume if from_lp else ZERO,
         cost_a=_lp_cost(fill),
-        protection=resolved(
-            order.protection,
-            sign=order.side.sign,
-            open_price=fill.price,
-            point=point(work.instrument(order.symbol).digits),
-        )
-        if order.protection != NOTHING_ASKED
-        else UNPROTECTED,
+        protection=protection,
     )
 
 

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from bbook.dealing import HouseFill
 from bbook.dealing import fill as deal_with_house
 from engine.fills import Fill, book_fill, commission
+from engine.frozen import check_order_frozen
 from engine.gates import check_gates, remember_order
+from engine.guarantees import guarantee_fee
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
 from engine.routes import routing_facts, send_leg
 from engine.work import Work
@@ -20,7 +22,7 @@ from routing.engine import route
 from trading.accounts import Account
 from trading.answers import Answer
 from trading.calendar import day_end
-from trading.checks import Refused, check_opening, check_price
+from trading.checks import Refused, check_opening, check_price, check_side, check_spread
 from trading.commands import CancelAll, CancelOrder, ExpireOrders, ModifyOrder, PlaceOrder, is_plain_market
 from trading.decisions import Decision
 from trading.events import (
@@ -38,6 +40,7 @@ from trading.instructions import (
     check_against_market,
     check_expiry,
     check_price_grid,
+    check_protection_offer,
     check_protection_terms,
     check_shape,
     expected_price,
@@ -70,7 +73,9 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
         return
     instrument = work.state.terms.of(account.group, command.symbol)
     order = _asked_for(work, command)
-    refused = late(work, command) or check_opening(account=account, instrument=instrument, volume=command.volume)
+    refused = late(work, command) or check_opening(
+        account=account, instrument=instrument, side=command.side, volume=command.volume
+    )
     if refused is not None or instrument is None:
         reject(work, asked, order, refused or Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered"))
         return
@@ -141,9 +146,10 @@ def _seen(work: Work, account: Account, instrument: Instrument, quote: Quote | N
 def _check_market(
     work: Work, order: Order, instrument: Instrument, quote: Quote | None, seen: ClientQuote | None
 ) -> Refused | None:
-    """Market orders need a fresh price; others are held against it where there is one."""
+    """Market orders need a fresh price that is dealt on; others are held against it where there is one."""
     if order.type is OrderType.MARKET:
-        refused = check_price(instrument, quote, work.now_us)
+        group = work.group_of(work.account(order.account))
+        refused = check_price(instrument, quote, work.now_us) or check_spread(instrument, group, quote)
         if refused is not None:
             return refused
     return None if seen is None else check_against_market(order, instrument, seen)
@@ -151,6 +157,8 @@ def _check_market(
 
 def is_dealable(order: Order, seen: ClientQuote) -> bool:
     """The order can be dealt at this price."""
+    if not seen.is_dealable:
+        return False
     if order.type is OrderType.MARKET or (order.type is OrderType.STOP and order.is_triggered):
         return True
     is_limit = order.type is OrderType.LIMIT or (order.type is OrderType.STOP_LIMIT and order.is_triggered)
@@ -203,11 +211,12 @@ def carry_out(work: Work, order: Order, decision: Decision, quote: Quote) -> Ord
 
 def house_fill(work: Work, order: Order, quote: Quote) -> Fill:
     """The house deals what is open of the order at the price its client sees."""
+    account = work.account(order.account)
     dealt = deal_with_house(
         quote=quote,
         side=order.side,
-        group=work.group_of(work.account(order.account)),
-        instrument=work.terms_for(work.account(order.account), order.symbol),
+        group=work.group_of(account),
+        instrument=work.terms_for(account, order.symbol),
         now_us=work.now_us,
     )
     assert isinstance(dealt, HouseFill), "the price was checked before"
@@ -227,7 +236,10 @@ def trigger(work: Work, order: Order, quote: Quote) -> None:
 
 def deal_resting(work: Work, account: Account, order: Order, quote: Quote, seen: ClientQuote) -> None:
     """Look at the margin once more, route, and deal. Without a provider the order waits on for the next price."""
-    exposure, refused = _margin_for(work, account, order, seen)
+    refused = _check_turn(work, account, order)
+    exposure = None
+    if refused is None:
+        exposure, refused = _margin_for(work, account, order, seen)
     if refused is not None:
         rejected = replace(
             order,
@@ -243,6 +255,14 @@ def deal_resting(work: Work, account: Account, order: Order, quote: Quote, seen:
     decision = route(facts, work.config.policy)
     if not decision.lacks_provider:
         carry_out(work, replace(order, **reserved(exposure), updated_us=work.now_us), decision, quote)
+
+
+def _check_turn(work: Work, account: Account, order: Order) -> Refused | None:
+    """What the order was placed under may have changed while it waited: the sides that may be opened, the guarantee."""
+    terms, protection = work.terms_for(account, order.symbol), order.protection
+    if protection.is_guaranteed and terms.guarantee is None:
+        return Refused(Refusal.NO_GUARANTEE, f"{terms.symbol} has no guaranteed stops any more")
+    return check_side(terms, order.side)
 
 
 # --- margin -------------------------------------------------------------------------------------------------------------
@@ -272,13 +292,21 @@ def check_margin(work: Work, account: Account, order: Order, exposure: Exposure 
     intent = Intent(closes=() if held is None else (held,), opens=(exposure,))
     after = work.state.margin_of(account.id).margin_after(intent)
     policy, digits = work.group_of(account).margin.free_margin, work.config.currency_digits[account.currency]
-    if free_margin(worth, after, policy, digits) < commission(work, account.id, order.open_volume):
+    if free_margin(worth, after, policy, digits) < _expected_costs(work, account, order):
         used = work.state.margin_used(account.id) - (ZERO if held is None else held.margin)
         need, have = plain(after - used), plain(free_margin(worth, used, policy, digits))
         return Refused(
             Refusal.INSUFFICIENT_MARGIN, f"the order needs {need} {account.currency} of margin, free is {have}"
         )
     return None
+
+
+def _expected_costs(work: Work, account: Account, order: Order) -> Decimal:
+    """What opening the rest of the order will cost at once."""
+    costs = commission(work, account.id, order.open_volume)
+    if order.protection.is_guaranteed:
+        costs += guarantee_fee(work, account, order.symbol, order.open_volume)
+    return costs
 
 
 def money_point(work: Work, account: Account) -> Decimal:
@@ -302,7 +330,7 @@ def modify_order(work: Work, command: ModifyOrder, asked: Asked) -> None:
     seen = _seen(work, account, instrument, quote)
     exposure = None
     if refused is None and seen is not None and not order.is_triggered:
-        refused = check_against_market(changed, instrument, seen)
+        refused = check_against_market(changed, instrument, seen, before=order)
     if refused is None:
         exposure, refused = _margin_for(work, account, changed, seen)
     if refused is not None:
@@ -349,9 +377,13 @@ def _check_change(
         if refused:
             return refused
     return (
-        check_opening(account=work.account(order.account), instrument=instrument, volume=changed.volume)
+        check_opening(
+            account=work.account(order.account), instrument=instrument, side=order.side, volume=changed.volume
+        )
         or _check_new_expiry(command, changed, work.now_us)
         or check_protection_terms(changed.protection, instrument)
+        or (None if command.protection is None else check_protection_offer(changed.protection, instrument))
+        or check_order_frozen(work, order)
     )
 
 
@@ -362,6 +394,8 @@ def _check_new_expiry(command: ModifyOrder, changed: Order, now_us: int) -> Refu
 def cancel_order(work: Work, command: CancelOrder, asked: Asked) -> None:
     order = work.state.orders.get(command.order_id)
     refused = _check_changeable(order, command.account)
+    if refused is None and order is not None:
+        refused = check_order_frozen(work, order)
     if refused is not None or order is None:
         refuse(work, asked, refused or Refused(Refusal.ORDER_NOT_FOUND, "the account has no such working order"))
         return
@@ -370,14 +404,18 @@ def cancel_order(work: Work, command: CancelOrder, asked: Asked) -> None:
 
 
 def cancel_all(work: Work, command: CancelAll, asked: Asked) -> None:
-    """Those that a provider is dealing are left to their outcome. The answer's reference is how many were taken back."""
+    """Those that a provider is dealing, and those too near their price, are left to their outcome. The answer's reference is
+    how many were taken back."""
     if command.account not in work.state.accounts:
         refuse(work, asked, Refused(Refusal.UNKNOWN_ACCOUNT, "there is no such account"))
         return
     resting = [
         order
         for order in work.state.orders.values()
-        if order.account == command.account and order.is_resting and command.symbol in ("", order.symbol)
+        if order.account == command.account
+        and order.is_resting
+        and command.symbol in ("", order.symbol)
+        and check_order_frozen(work, order) is None
     ]
     use_key(work, asked, len(resting))
     for order in resting:

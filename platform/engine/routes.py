@@ -9,10 +9,11 @@ from engine.work import Work
 from trading.configuration import LpSettings
 from trading.decisions import RoutingFacts
 from trading.events import ChildOrderRouted, OrderUpdated
+from trading.instructions import better_of
 from trading.liquidity import LegStatus, LpOrder
 from trading.numbers import ZERO
 from trading.orders import Order, OrderType, TimeInForce
-from trading.pricing import client_price
+from trading.pricing import client_price, price_shift
 from trading.quotes import Quote
 
 
@@ -42,25 +43,44 @@ def _providers_for(work: Work, order: Order) -> dict[str, LpSettings]:
     return {name: lp for name, lp in work.config.lps.items() if name == position.lp}
 
 
-def _limit_for_provider(work: Work, order: Order) -> Decimal | None:
-    """The client's limit without the group's markup: what the provider may deal at so that the client's limit holds."""
+def _limit_for_provider(work: Work, order: Order, shift: Decimal) -> Decimal | None:
+    """The client's limit without markup and shift: what the provider may deal at so that the client's limit holds."""
     is_limit = order.type in {OrderType.LIMIT, OrderType.STOP_LIMIT}
     if not is_limit or order.price is None:
         return None
     group = work.group_of(work.account(order.account))
     instrument = work.instrument(order.symbol)
     markup = client_price(ZERO, order.side, group, instrument)
-    return order.price - markup
+    return order.price - markup - shift
 
 
-def send_leg(work: Work, order: Order, lp: str) -> Order:
+def _price_shift(work: Work, order: Order) -> Decimal:
+    """What the spread limit puts between the marked-up price and the one that the client is shown now."""
+    account, quote = work.account(order.account), work.quote(order.symbol)
+    terms = work.terms_for(account, order.symbol)
+    if quote is None or not terms.spread.clips:
+        return ZERO
+    return price_shift(quote, order.side, work.group_of(account), terms)
+
+
+def price_from_provider(work: Work, order: Order, leg: LpOrder, dealt: Decimal) -> Decimal:
+    """The client's price when the provider deals at `dealt`: with the markup, and the shift that was shown when the leg was
+    made; a guaranteed stop's own price; never worse than a limit."""
+    if leg.client_price is not None:
+        return leg.client_price
+    price = client_price(dealt, order.side, work.group_of(work.account(order.account)), work.instrument(order.symbol))
+    return better_of(price + leg.price_shift if leg.price_shift else price, order)
+
+
+def send_leg(work: Work, order: Order, lp: str, *, price: Decimal | None = None) -> Order:
     """A child order for what is still to fill of the A part; it leaves the building only after the commit.
 
-    Returns the order with the attempt on it.
+    With a `price` the client is dealt at it, whatever the provider deals at. Returns the order with the attempt on it.
     """
     terms = work.config.lps[lp].instruments[order.symbol]
     number = work.state.counters.leg
     volume = order.volume_a - order.filled_a
+    shift = _price_shift(work, order)
     order = replace(order, attempts=(*order.attempts, lp), updated_us=work.now_us)
     work.emit(OrderUpdated(order))
     work.emit(
@@ -80,9 +100,11 @@ def send_leg(work: Work, order: Order, lp: str) -> Order:
                 status=LegStatus.WORKING,
                 created_us=work.now_us,
                 updated_us=work.now_us,
-                limit_price=_limit_for_provider(work, order),
+                limit_price=_limit_for_provider(work, order, shift),
                 all_or_none=order.time_in_force is TimeInForce.FOK,
                 expires_us=work.now_us + work.config.leg_valid_us,
+                price_shift=shift,
+                client_price=price,
             )
         )
     )

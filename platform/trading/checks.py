@@ -10,12 +10,15 @@ from msgspec import Struct
 
 from trading.accounts import Account, Rights
 from trading.calendar import is_open
+from trading.configuration import Group
 from trading.instruments import Instrument, TradeMode
 from trading.numbers import is_on_step, is_plain, plain
+from trading.orders import Side
 from trading.positions import Position
-from trading.pricing import is_fresh
+from trading.pricing import client_quote, is_fresh
 from trading.quotes import Quote
 from trading.refusals import Refusal
+from trading.spreads import TooWide
 
 
 class Refused(Struct, frozen=True):
@@ -25,15 +28,15 @@ class Refused(Struct, frozen=True):
     detail: str
 
 
-def check_opening(*, account: Account, instrument: Instrument | None, volume: Decimal) -> Refused | None:
-    """What can be said against opening whatever the market does."""
+def check_opening(*, account: Account, instrument: Instrument | None, side: Side, volume: Decimal) -> Refused | None:
+    """What can be said against opening whatever the market does. `instrument` is the symbol as the account's group has it."""
     if instrument is None:
         return Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered")
     return (
         check_volume(instrument, volume)
         or _check_volume_limits(instrument, volume)
         or _check_rights(account)
-        or _check_trade_mode(instrument)
+        or _check_trade_mode(instrument, side)
     )
 
 
@@ -88,12 +91,36 @@ def _check_rights(account: Account) -> Refused | None:
     return None
 
 
-def _check_trade_mode(instrument: Instrument) -> Refused | None:
-    if instrument.trade_mode is TradeMode.HALTED:
+def _check_trade_mode(instrument: Instrument, side: Side) -> Refused | None:
+    mode = instrument.trade_mode
+    if mode is TradeMode.FULL:
+        return None
+    if mode is TradeMode.HALTED:
         return Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} is halted")
-    if instrument.trade_mode is TradeMode.CLOSE_ONLY:
+    if mode is TradeMode.HALTED_WITH_PENDINGS:
+        return Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} takes no new orders now")
+    return check_side(instrument, side)
+
+
+def check_side(instrument: Instrument, side: Side) -> Refused | None:
+    """What can be said against opening on this side: of a new order, and of one that has waited when its turn comes."""
+    mode = instrument.trade_mode
+    if mode is TradeMode.CLOSE_ONLY:
         return Refused(Refusal.CLOSE_ONLY, f"{instrument.symbol} may only be closed")
+    if mode is TradeMode.LONG_ONLY and side is Side.SELL:
+        return Refused(Refusal.LONG_ONLY, f"{instrument.symbol} may only be bought")
+    if mode is TradeMode.SHORT_ONLY and side is Side.BUY:
+        return Refused(Refusal.SHORT_ONLY, f"{instrument.symbol} may only be sold")
     return None
+
+
+def check_spread(instrument: Instrument, group: Group, quote: Quote | None) -> Refused | None:
+    """The spread that the group is shown is not wider than it is dealt at."""
+    if instrument.spread.too_wide is not TooWide.REFUSE or quote is None:
+        return None
+    if client_quote(quote, group, instrument).is_dealable:
+        return None
+    return Refused(Refusal.NO_QUOTES, f"the spread of {instrument.symbol} is too wide to deal on")
 
 
 def check_price(instrument: Instrument, quote: Quote | None, now_us: int) -> Refused | None:

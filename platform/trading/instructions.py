@@ -9,11 +9,28 @@ from typing import Any
 from trading.checks import Refused
 from trading.commands import PlaceOrder
 from trading.instruments import Instrument
-from trading.numbers import is_plain, plain, point
+from trading.levels import (
+    check_offer,
+    check_pending_distance,
+    check_protection_levels,
+    closing_after,
+    stop_loss_method,
+    stop_order_method,
+)
+from trading.numbers import ZERO, is_plain, plain, point
 from trading.orders import Order, OrderType, Side, TimeInForce
-from trading.protection import NOTHING_ASKED, POINTS_MAX, Protection, ProtectionTerms, resolved, wrong_side
+from trading.protection import (
+    NOTHING_ASKED,
+    POINTS_MAX,
+    UNPROTECTED,
+    Protection,
+    ProtectionTerms,
+    StopTriggerMethod,
+    resolved,
+)
 from trading.quotes import ClientQuote
 from trading.refusals import Refusal
+from trading.trailing import trailing_problems, trailing_terms
 
 IMMEDIATE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 ALLOWED: dict[OrderType, frozenset[TimeInForce]] = {
@@ -40,6 +57,7 @@ def check_shape(command: PlaceOrder, instrument: Instrument, now_us: int) -> Ref
         _check_prices(command, instrument)
         or _check_life(command, now_us)
         or check_protection_terms(command.protection, instrument)
+        or check_protection_offer(command.protection, instrument)
     )
 
 
@@ -57,6 +75,8 @@ def _check_prices(command: PlaceOrder, instrument: Instrument) -> Refused | None
         return Refused(Refusal.INVALID_PRICE, f"a {command.type.value} order has no stop price")
     if command.type is OrderType.STOP and command.price is not None:
         return Refused(Refusal.INVALID_PRICE, "a stop order has a stop price, no price")
+    if command.stop_trigger is not None and command.type not in NEEDS_STOP:
+        return Refused(Refusal.INVALID_REQUEST, f"a {command.type.value} order has no stop price to watch")
     return _check_slippage(command)
 
 
@@ -107,7 +127,15 @@ def check_protection_terms(terms: ProtectionTerms, instrument: Instrument) -> Re
             return Refused(
                 Refusal.INVALID_STOPS, f"stop loss and take profit are prices with {instrument.digits} decimals"
             )
+    for problem in trailing_problems(trailing_terms(terms, point(instrument.digits))):
+        return Refused(Refusal.INVALID_STOPS, problem)
     return None
+
+
+def check_protection_offer(terms: ProtectionTerms, instrument: Instrument) -> Refused | None:
+    """What the symbol does not offer of an order's protection."""
+    has_stop = terms.stop_loss is not None or terms.stop_loss_points > 0
+    return check_offer(terms, has_stop=has_stop, present=UNPROTECTED, terms=instrument)
 
 
 def storable_terms(command: PlaceOrder) -> dict[str, Any]:
@@ -123,6 +151,7 @@ def storable_terms(command: PlaceOrder) -> dict[str, Any]:
         "max_slippage": slippage if slippage is not None and 0 <= slippage <= POINTS_MAX else None,
         "expires_us": expires_us if 0 <= expires_us < EXPIRY_LIMIT_US else 0,
         "protection": asked if is_whole else NOTHING_ASKED,
+        "stop_trigger": command.stop_trigger,
     }
 
 
@@ -143,22 +172,29 @@ def is_marketable(limit: Decimal, side: Side, quote: ClientQuote) -> bool:
     return quote.ask <= limit if side is Side.BUY else quote.bid >= limit
 
 
-def is_past_stop(stop_price: Decimal, side: Side, quote: ClientQuote) -> bool:
-    """A stop at this price fires now: buys when the ask has risen to it, sells when the bid has fallen to it."""
-    return quote.ask >= stop_price if side is Side.BUY else quote.bid <= stop_price
+def is_past_stop(stop_price: Decimal, side: Side, quote: ClientQuote, method: StopTriggerMethod) -> bool:
+    """A stop at this price fires now: buys when the watched price (the ask, unless the method is opposite) has risen to it,
+    sells when theirs (the bid) has fallen to it."""
+    if side is Side.BUY:
+        return (quote.bid if method.is_opposite else quote.ask) >= stop_price
+    return (quote.ask if method.is_opposite else quote.bid) <= stop_price
 
 
-def check_against_market(order: Order, instrument: Instrument, quote: ClientQuote) -> Refused | None:
-    """What is wrong with the instruction at this price."""
-    if order.stop_price is not None and is_past_stop(order.stop_price, order.side, quote):
-        return Refused(Refusal.INVALID_PRICE, "the market is past the stop price already")
+def check_against_market(
+    order: Order, instrument: Instrument, quote: ClientQuote, before: Order | None = None
+) -> Refused | None:
+    """What is wrong with the instruction at this price. `before` is the order that is being changed: what stays as it was
+    may have come nearer to the market than it could be set."""
+    if order.stop_price is not None:
+        method = stop_order_method(order, instrument)
+        if is_past_stop(order.stop_price, order.side, quote, method):
+            return Refused(Refusal.INVALID_PRICE, "the market is past the stop price already")
     refused = check_slippage_at(order, instrument, quote)
-    if refused:
+    if refused is None and order.time_in_force not in IMMEDIATE:
+        refused = check_pending_distance(order, instrument, quote, before)
+    if refused is not None or order.protection == NOTHING_ASKED:
         return refused
-    opened = expected_price(order, quote)
-    return check_protection_at(
-        order.protection, order.side, opened, closing_price_after(order, quote, opened), instrument
-    )
+    return _check_protection_at(order, instrument, quote, before)
 
 
 def check_slippage_at(order: Order, instrument: Instrument, quote: ClientQuote) -> Refused | None:
@@ -181,15 +217,32 @@ def expected_price(order: Order, quote: ClientQuote) -> Decimal:
     return dealing_price(quote, order.side)
 
 
-def closing_price_after(order: Order, quote: ClientQuote, opened: Decimal) -> Decimal:
-    """Where the position would be valued right after its opening: the other side of the same spread."""
-    return opened - order.side.sign * (quote.ask - quote.bid)
-
-
-def check_protection_at(
-    terms: ProtectionTerms, side: Side, opened: Decimal, closing: Decimal, instrument: Instrument
+def _check_protection_at(
+    order: Order, instrument: Instrument, quote: ClientQuote, before: Order | None
 ) -> Refused | None:
-    """Protection that would fire at once is a mistake."""
-    protection: Protection = resolved(terms, sign=side.sign, open_price=opened, point=point(instrument.digits))
-    wrong = wrong_side(protection, sign=side.sign, closing_price=closing)
-    return Refused(Refusal.INVALID_STOPS, wrong) if wrong else None
+    """Protection that would fire at once, or stands too near, is a mistake."""
+    opened = expected_price(order, quote)
+    protection: Protection = resolved(
+        order.protection, sign=order.side.sign, open_price=opened, point=point(instrument.digits)
+    )
+    is_as_before = before is not None and _levels_of(before) == _levels_of(order)
+    return check_protection_levels(
+        protection,
+        protection if is_as_before else UNPROTECTED,
+        side=order.side,
+        closing=closing_after(order.side, quote, opened, stop_loss_method(protection, instrument)),
+        terms=instrument,
+    )
+
+
+def _levels_of(order: Order) -> tuple[Decimal, Decimal, ProtectionTerms]:
+    """What an order's protection is counted from, and itself."""
+    return order.price or ZERO, order.stop_price or ZERO, order.protection
+
+
+def better_of(price: Decimal, order: Order) -> Decimal:
+    """The price, or the order's limit where that is better for its client: a limit is never dealt worse."""
+    limit = order.price if order.type in NEEDS_PRICE else None
+    if limit is None:
+        return price
+    return min(price, limit) if order.side is Side.BUY else max(price, limit)

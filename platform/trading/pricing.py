@@ -1,25 +1,60 @@
-"""From the raw aggregate to what one group sees: the only place where markup is applied."""
+"""From the raw aggregate to what one group sees: the only place where markup and spread limits are applied.
+
+The `instrument` given here is always the symbol as the group has it (`trading.effective`), since its spread limits are.
+"""
 
 from decimal import Decimal
 
+from msgspec import Struct
+
 from trading.configuration import Config, Group, Markup
 from trading.instruments import Instrument
-from trading.numbers import point
+from trading.numbers import ZERO, point
 from trading.orders import Side
 from trading.quotes import ClientQuote, Quote
+from trading.spreads import SpreadTerms, clip_spread
+
+
+class Shade(Struct, frozen=True):
+    """What makes a shown price out of the raw one: groups with the same shade see the same price."""
+
+    markup: Markup
+    spread: SpreadTerms
+
+
+def shade_of(group: Group, instrument: Instrument) -> Shade:
+    """How the group sees the symbol's price."""
+    return Shade(group.markup_for(instrument.symbol), instrument.spread)
 
 
 def client_quote(quote: Quote, group: Group, instrument: Instrument) -> ClientQuote:
-    """The aggregate with the group's markup: bid lowered, ask raised by its points."""
-    return marked_up(quote, group.markup_for(quote.symbol), instrument)
+    """The aggregate with the group's markup (bid lowered, ask raised by its points), within its spread limits."""
+    return _shown(quote, group.markup_for(quote.symbol), instrument.spread, instrument.digits)
 
 
-def marked_up(quote: Quote, markup: Markup, instrument: Instrument) -> ClientQuote:
-    """The aggregate as everybody with this markup sees it."""
-    step = point(instrument.digits)
+def shaded(quote: Quote, shade: Shade, digits: int) -> ClientQuote:
+    """The aggregate as everybody with this shade sees it."""
+    return _shown(quote, shade.markup, shade.spread, digits)
+
+
+def _shown(quote: Quote, markup: Markup, spread: SpreadTerms, digits: int) -> ClientQuote:
+    step = point(digits)
+    bid, ask = quote.bid - markup.bid * step, quote.ask + markup.ask * step
+    if not spread.clips:
+        return ClientQuote(symbol=quote.symbol, bid=bid, ask=ask, at_us=quote.at_us)
+    shown = clip_spread(bid=bid, ask=ask, digits=digits, terms=spread)
     return ClientQuote(
-        symbol=quote.symbol, bid=quote.bid - markup.bid * step, ask=quote.ask + markup.ask * step, at_us=quote.at_us
+        symbol=quote.symbol, bid=shown.bid, ask=shown.ask, at_us=quote.at_us, is_dealable=shown.is_dealable
     )
+
+
+def price_shift(quote: Quote, side: Side, group: Group, instrument: Instrument) -> Decimal:
+    """What the shown price of a deal on `side` is above the marked-up one: the spread limit's part, below zero as well."""
+    if not instrument.spread.clips:
+        return ZERO
+    seen = client_quote(quote, group, instrument)
+    shown = seen.ask if side is Side.BUY else seen.bid
+    return shown - client_price(raw_price(quote, side), side, group, instrument)
 
 
 def client_price(raw: Decimal, side: Side, group: Group, instrument: Instrument) -> Decimal:

@@ -142,10 +142,11 @@ def keeping(changed: Protection, present: Protection, parts: tuple[str, ...]) ->
     return replace(changed, **kept) if kept else changed
 
 
-def wrong_side(protection: Protection, *, sign: int, closing_price: Decimal) -> str:
-    """Why the protection would fire at once at `closing_price` (bid for a long, ask for a short); empty when it would not."""
+def wrong_side(protection: Protection, *, sign: int, closing_price: Decimal, watched_price: Decimal) -> str:
+    """Why the protection would fire at once; empty when it would not. The take profit watches `closing_price` (bid for a
+    long, ask for a short), the stop loss `watched_price`, which its trigger method names."""
     stop_loss, take_profit = protection.stop_loss, protection.take_profit
-    if stop_loss is not None and sign * (closing_price - stop_loss) <= 0:
+    if stop_loss is not None and sign * (watched_price - stop_loss) <= 0:
         return "the stop loss lies on the wrong side of the price"
     if take_profit is not None and sign * (take_profit - closing_price) <= 0:
         return "the take profit lies on the wrong side of the price"

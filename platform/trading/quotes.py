@@ -43,3 +43,5 @@ class ClientQuote(Struct, frozen=True, kw_only=True):
     bid: Decimal
     ask: Decimal
     at_us: int
+    is_dealable: bool = True
+    """False while its spread is wider than the group is dealt at: shown, not dealt."""

@@ -33,6 +33,11 @@ class SpreadTerms(Struct, frozen=True, kw_only=True):
     max_points: int | None = None
     too_wide: TooWide = TooWide.ABSORB
 
+    @property
+    def clips(self) -> bool:
+        """There is a limit at all."""
+        return self.min_points is not None or self.max_points is not None
+
 
 class Shown(Struct, frozen=True, kw_only=True):
     """A price as shown: marked-up bid = bid + bid_shift, marked-up ask = ask - ask_shift."""

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from trading.numbers import ZERO, point
 from trading.orders import Side
+from trading.protection import Protection, ProtectionTerms
 from trading.triggers import PRICE_DECIMALS, Ladder, entry_of, owner_of, ticks
 
 
@@ -36,6 +37,18 @@ class TrailingTerms(Struct, frozen=True, kw_only=True):
     """From this profit on the stop loss stands at the open price at least; None never moves it there."""
     break_even_offset: Decimal = ZERO
     """Profit beyond the open price that the move to break-even secures."""
+
+
+def trailing_terms(protection: Protection | ProtectionTerms, step: Decimal) -> TrailingTerms:
+    """What a protection asks for in points, in price units; `step` is one point."""
+    activation = protection.trailing_activation
+    return TrailingTerms(
+        distance=protection.trailing_points * step if protection.trailing_points else None,
+        step=protection.trailing_step * step,
+        activation=None if activation is None else activation * step,
+        break_even_at=protection.break_even_points * step if protection.break_even_points else None,
+        break_even_offset=protection.break_even_offset * step,
+    )
 
 
 class Trail(Struct, frozen=True, kw_only=True, gc=False):

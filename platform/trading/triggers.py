@@ -195,6 +195,12 @@ class TriggerBook:
         self._seq = None
         self._previous = None
 
+    def is_half_passed(self) -> bool:
+        """The last tick was beyond a double trigger: the next one must be shown to the book wherever it is, because the two
+        are consecutive only if none was left out."""
+        before = self._previous
+        return bool(self._armed) and before is not None and any(map(Ladder.is_passed, self._doubles, before))
+
     def is_passed(self, bid: Decimal, ask: Decimal) -> bool:
         """Whether any level is passed at these prices: a look at the front of each ladder, which counts no tick."""
         prices = _signed_prices(bid, ask) * 2

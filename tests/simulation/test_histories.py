@@ -15,16 +15,20 @@ import pytest
 from bus import codec
 from engine.books import trigger_of, triggers_of
 from engine.state import State, rebuild, state_hash
+from tests.support.builders import config as demo_config
 from tests.support.world import World
 from trading.accounts import ClientClass
 from trading.commands import CancelAll, CancelOrder, ExpireOrders, ModifyOrder, ModifyProtection
+from trading.configuration import Config
 from trading.events import ChildOrderRouted, CommandKeyed, DealMade, OrderRouted, PositionOpened
+from trading.guarantee import GuaranteeTerms
 from trading.liquidity import LpOrder, ReportKind
 from trading.margin import holdings_of
 from trading.margining.reference import account_margin as reference_margin
 from trading.orders import Order, OrderType, Side, TimeInForce
 from trading.positions import Position
-from trading.protection import ProtectionTerms
+from trading.protection import ProtectionTerms, StopTriggerMethod
+from trading.spreads import SpreadTerms, TooWide
 
 OPERATIONS = 2_000
 SYMBOLS = {"EURUSD": ("1.10", 5), "GBPUSD": ("1.30", 5), "USDJPY": ("150", 3), "XAUUSD": ("2400", 2)}
@@ -35,7 +39,7 @@ class History:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = World()
+        self.world = World(_every_rule())
         self.counts: Counter[str] = Counter()
         self.said: list[tuple[LpOrder, dict[str, object]]] = []
         self.lp_books: Counter[tuple[str, str]] = Counter()
@@ -115,10 +119,13 @@ class History:
         def some(most: int) -> int:
             return self.random.choice([0, self.random.randint(1, most)])
 
-        trailing = some(150)
+        trailing, even, stop = some(150), some(100), some(300)
         return ProtectionTerms(
-            stop_loss_points=some(300), take_profit_points=some(300), trailing_points=trailing,
+            stop_loss_points=stop, take_profit_points=some(300), trailing_points=trailing,
             trailing_step=some(20) if trailing else 0,
+            trailing_activation=self.random.choice([None, 0, 30]) if trailing else None,
+            break_even_points=even, break_even_offset=even // 2, is_guaranteed=bool(stop) and self.random.random() < 0.3,
+            stop_trigger=self.random.choice([None, *StopTriggerMethod]),
         )  # fmt: skip
 
     def protect(self) -> None:
@@ -287,8 +294,10 @@ class History:
     def check_books(self) -> None:
         """What waits for a price is exactly what the orders and positions say."""
         state = self.world.state
-        waiting = {(trigger.kind, trigger.owner) for trigger in map(trigger_of, state.orders.values()) if trigger}
-        waiting |= {(t.kind, t.owner) for p in state.positions.values() for t in triggers_of(p)}
+        terms = self.world.config.instruments
+        resting = (trigger_of(order, terms[order.symbol]) for order in state.orders.values())
+        waiting = {(trigger.kind, trigger.owner) for trigger in resting if trigger}
+        waiting |= {(t.kind, t.owner) for p in state.positions.values() for t in triggers_of(p, terms[p.symbol])}
         held = {
             (kind, owner)
             for symbol in SYMBOLS
@@ -296,6 +305,19 @@ class History:
             for kind, owner in stream.triggers.resting()
         }
         assert held == waiting
+
+
+def _every_rule() -> Config:
+    """The demo broker with a rule of its own for each symbol."""
+    plain = demo_config()
+    terms: dict[str, dict[str, Any]] = {
+        "EURUSD": {"guarantee": GuaranteeTerms(fee_points=Decimal("1.5"), distance_min_points=20), "stops_level": 5},
+        "GBPUSD": {"spread": SpreadTerms(min_points=4, max_points=12)},
+        "USDJPY": {"stop_trigger": StopTriggerMethod.DOUBLE_OPPOSITE},
+        "XAUUSD": {"spread": SpreadTerms(max_points=15, too_wide=TooWide.REFUSE)},
+    }
+    changed = {symbol: msgspec.structs.replace(plain.instruments[symbol], **these) for symbol, these in terms.items()}
+    return msgspec.structs.replace(plain, instruments={**plain.instruments, **changed})
 
 
 def reborn(state: State) -> State:

@@ -18,6 +18,7 @@ def replayed(batches: Iterable[Batch], config: Config | None = None) -> tuple[St
         if batch.epoch != epoch:
             epoch = batch.epoch
             state.quotes.clear()
+            state.books.renew(state)
         for item in batch.inputs:
             match item:
                 case QuoteInput():

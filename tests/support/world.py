@@ -7,17 +7,30 @@ the same bytes.
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from engine.core import Executed, execute, take_quote
 from engine.state import State
 from tests.support.builders import config as demo_config
 from tests.support.builders import lp_top
-from trading.commands import AnyCommand, ApplyExecution, ClosePosition, Deposit, OpenAccount, PlaceOrder
-from trading.configuration import Config
+from trading.accounts import ClientClass
+from trading.commands import (
+    AnyCommand,
+    ApplyExecution,
+    ClosePosition,
+    Deposit,
+    ModifyProtection,
+    OpenAccount,
+    PlaceOrder,
+)
+from trading.configuration import Config, Markup
 from trading.events import ChildOrderRouted
 from trading.ledger import Transfer
 from trading.liquidity import ExecutionReport, LpOrder, ReportKind
 from trading.orders import Deal, Order, Side
+from trading.overrides import Override
 from trading.positions import Position
+from trading.protection import ProtectionTerms
 from trading.quotes import Quote
 
 START_US = 1_700_000_000_000_000
@@ -93,6 +106,20 @@ class World:
             )
         )
 
+    def protect(self, account: int, position_id: int, *, keep: tuple[str, ...] = (), **terms: Any) -> Executed:
+        request = self.request()
+        return self.run(
+            ModifyProtection(
+                id=request,
+                key=request,
+                account=account,
+                position_id=position_id,
+                protection=ProtectionTerms(**terms),
+                keep=keep,
+                reply_to="test",
+            )
+        )
+
     def report(self, leg: LpOrder, kind: ReportKind, **fields: object) -> Executed:
         """The provider says something about `leg`; quantities in units of base."""
         self.execs += 1
@@ -148,6 +175,19 @@ class World:
                 key = (deal.lp, deal.symbol)
                 net[key] = net.get(key, Decimal(0)) + deal.side.sign * deal.volume
         return net
+
+
+def world_on(*, markup: Markup | None = None, overrides: tuple[Override, ...] = (), **terms: Any) -> World:
+    """EURUSD on these terms at 1.10000/1.10010 before the markup, and two accounts of group `pro`: 1 is dealt by the house, 2
+    goes to the market."""
+    plain = demo_config()
+    euro = msgspec.structs.replace(plain.instruments["EURUSD"], **terms)
+    pro = msgspec.structs.replace(plain.groups["pro"], markup=markup or Markup(), overrides=overrides)
+    world = World(demo_config(instruments={**plain.instruments, "EURUSD": euro}, groups={**plain.groups, "pro": pro}))
+    world.open_account(1, group="pro", deposit="10000", leverage=100)
+    world.open_account(2, group="pro", deposit="100000", leverage=100, client_class=ClientClass.PROFESSIONAL)
+    world.price("EURUSD", "1.10000", "1.10010")
+    return world
 
 
 def order_of(done: Executed) -> Order:

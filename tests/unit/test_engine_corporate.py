@@ -210,7 +210,8 @@ def test_waiting_prices_move_away_from_the_market(world: World) -> None:
     assert orders[limit].protection.stop_loss_points == 17
     assert orders[stop].stop_price == Decimal("35.00")
     assert orders[sell].price == Decimal("35.01")
-    waiting = {trigger.owner: trigger.level for trigger in map(trigger_of, orders.values()) if trigger}
+    triggers = [trigger_of(order, world.config.instruments[order.symbol]) for order in orders.values()]
+    waiting = {trigger.owner: trigger.level for trigger in triggers if trigger}
     assert waiting == {limit: Decimal("31.66"), stop: Decimal("35.00"), sell: Decimal("35.01")}
     check(world)
 
