@@ -9,6 +9,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broker.settings")
 PRUNE_EVERY_S = 600.0
 EXPIRE_EVERY_S = 5.0
 """Expired orders are never dealt, whatever the time; this is how late their clients hear of it at most."""
+ROLL_EVERY_S = 5.0
+SETTLE_EVERY_S = 5.0
+"""Swaps and daily commission are due at 17:00 New York whenever they are charged: this is how late clients see it at most."""
 
 
 def _broker_url() -> str:
@@ -41,6 +44,16 @@ app.conf.update(
             "schedule": EXPIRE_EVERY_S,
             # A worker that was away does not have to catch up: one round ends all that is due.
             "options": {"expires": EXPIRE_EVERY_S},
+        },
+        "roll_over": {
+            "task": "apps.operations.tasks.roll_over",
+            "schedule": ROLL_EVERY_S,
+            "options": {"expires": ROLL_EVERY_S},
+        },
+        "settle_commission": {
+            "task": "apps.operations.tasks.settle_commission",
+            "schedule": SETTLE_EVERY_S,
+            "options": {"expires": SETTLE_EVERY_S},
         },
     },
 )

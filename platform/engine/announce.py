@@ -80,7 +80,8 @@ def announce(work: Work) -> list[AccountEvent]:
     seqs: dict[int, int] = {}
     for event in work.events:
         if isinstance(event, DealMade):
-            deals.append(deal_view(event.deal))
+            if event.deal.order_id:  # a reopening's deals belong to no order
+                deals.append(deal_view(event.deal))
             continue
         account, kind, view = _message(work, event, deals)
         if not kind:

@@ -8,11 +8,13 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from engine.costs import can_charge
 from engine.fills import book_fill
 from engine.frozen import check_protection_frozen
 from engine.guarantees import charge_guarantee, guarantee_fee
 from engine.orders import VOLUME_LIMIT, house_fill, on_grid, storable
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
+from engine.rollover import can_roll
 from engine.routes import routing_facts, send_leg
 from engine.work import Work
 from engine.worth import equity_of
@@ -254,4 +256,6 @@ def _check_conversion(work: Work, position: Position) -> Refused | None:
     account = work.account(position.account)
     if work.convert(ONE, work.instrument(position.symbol).quote, account.currency) is None:
         return Refused(Refusal.NO_QUOTES, f"a price that converts the result to {account.currency} is missing")
+    if not can_roll(work, position) or not can_charge(work, account, position.symbol):
+        return Refused(Refusal.NO_QUOTES, f"a price that converts swap or costs to {account.currency} is missing")
     return None

@@ -58,8 +58,8 @@ def take_quote(state: State, quote: Quote) -> QuoteArrived | None:
     return QuoteArrived(id=name, key=name, quote=quote)
 
 
-def is_ready(state: State, command: AnyCommand) -> bool:
+def is_ready(state: State, command: AnyCommand, now_us: int) -> bool:
     """False for a provider's fill that cannot be valued yet; it waits in the inbox, with all rows after it."""
     if not isinstance(command, ApplyExecution) or state.config is None:
         return state.config is not None
-    return is_valuable(Work(state, state.config, 0), command.report)
+    return is_valuable(Work(state, state.config, now_us), command.report)

@@ -19,6 +19,8 @@ from engine.gates import check_messages
 from engine.market import on_quote
 from engine.orders import cancel_all, cancel_order, expire_orders, modify_order, place_order
 from engine.replies import Asked, refuse, use_key
+from engine.rollover import roll_over
+from engine.settlement import settle_commission
 from engine.state import KeyRecord, Prior
 from engine.switches import set_switch
 from engine.work import Work
@@ -47,7 +49,9 @@ from trading.commands import (
     QuoteArrived,
     ReloadConfig,
     RequestWithdrawal,
+    RollOver,
     SetSwitch,
+    SettleCommission,
     SettleWithdrawal,
     SplitInstrument,
     body,
@@ -204,4 +208,6 @@ _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
     SplitInstrument: split_instrument,
     ExpireInstrument: expire_instrument,
     ReloadConfig: _reload_config,
+    RollOver: roll_over,
+    SettleCommission: settle_commission,
 }

@@ -8,8 +8,10 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from engine.costs import can_charge
 from engine.fills import Fill, book_fill
 from engine.orders import is_expired
+from engine.rollover import can_roll
 from engine.routes import lots, price_from_provider, routing_facts, send_leg
 from engine.work import Work
 from routing.engine import route
@@ -66,9 +68,11 @@ def is_valuable(work: Work, report: ExecutionReport) -> bool:
     if report.kind is not ReportKind.FILL or leg is None:
         return True
     instrument, account = work.instrument(leg.symbol), work.account(leg.account)
-    return all(
-        work.convert(ONE, currency, account.currency) is not None for currency in (instrument.base, instrument.quote)
-    )
+    if any(work.convert(ONE, currency, account.currency) is None for currency in (instrument.base, instrument.quote)):
+        return False
+    order = work.state.orders[leg.order_id]
+    position = work.state.positions.get(order.position_id)
+    return can_charge(work, account, leg.symbol) and (position is None or can_roll(work, position))
 
 
 def _about_no_live_leg(work: Work, report: ExecutionReport, finished: LpOrder | None) -> None:
@@ -150,13 +154,18 @@ def _book(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) ->
     order = work.state.orders[leg.order_id]
     price = price_from_provider(work, order, leg, report.last_px)
     house = _house_part(work, order, order.filled_a + volume)
-    order = book_fill(
-        work,
-        order,
-        Fill(book=Book.A, volume=volume, price=price, lp=leg.lp, exec_id=report.exec_id, lp_price=report.last_px),
+    fill = Fill(
+        book=Book.A,
+        volume=volume,
+        price=price,
+        lp=leg.lp,
+        exec_id=report.exec_id,
+        lp_price=report.last_px,
+        dealable_us=leg.created_us,
     )
+    order = book_fill(work, order, fill)
     if house:
-        order = book_fill(work, order, Fill(book=Book.B, volume=house, price=price))
+        order = book_fill(work, order, Fill(book=Book.B, volume=house, price=price, dealable_us=leg.created_us))
     if order.filled_volume == order.volume:
         _finish(work, OrderFilled(replace(order, status=OrderStatus.FILLED, **NOTHING_RESERVED)))
     else:

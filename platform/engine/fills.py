@@ -9,13 +9,34 @@ from decimal import Decimal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.costs import (
+    NO_CHARGES,
+    Charges,
+    Dealing,
+    charges_of,
+    commission,
+    deals_plainly,
+    is_maker,
+    remember,
+    result_of,
+)
 from engine.guarantees import charge_guarantee, guarantee_fee, guaranteed_at
+from engine.rollover import roll_position
 from engine.work import Work
 from engine.worth import position_charge
 from trading.calendar import business_date
+from trading.charges.accrual import realised_share
 from trading.daytrading import still_counting
 from trading.events import AccountChanged, DealMade, LedgerPosted, PositionChanged, PositionClosed, PositionOpened
-from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account, house_pnl, lp_account
+from trading.ledger import (
+    HOUSE_COMMISSION,
+    HOUSE_SWAP,
+    TransactionKind,
+    Transfer,
+    client_account,
+    house_pnl,
+    lp_account,
+)
 from trading.margining.exposures import charged, left_charged, left_reserved
 from trading.margining.modes import Exposure
 from trading.numbers import ZERO, point, round_half_up
@@ -35,15 +56,16 @@ class Fill(Struct, frozen=True, kw_only=True):
     lp: str = ""
     exec_id: str = ""
     lp_price: Decimal | None = None
+    dealable_us: int = 0
+    """When the provider's part was handed out; 0 for a deal of this very moment."""
 
 
 def book_fill(work: Work, order: Order, fill: Fill) -> Order:
     """Deal, position and ledger of one fill; returns the order as it stands after it (not yet emitted)."""
     if order.closes:
-        _close(work, order, fill)
-        position_id = order.position_id
+        position_id, charges = order.position_id, _close(work, order, fill)
     else:
-        position_id = _open(work, order, fill)
+        position_id, charges = _open(work, order, fill)
     account = work.account(order.account)
     return replace(
         order,
@@ -58,26 +80,25 @@ def book_fill(work: Work, order: Order, fill: Fill) -> Order:
         filled_cost=order.filled_cost + _cost(fill.price, fill.volume),
         filled_a=order.filled_a + (fill.volume if fill.book is Book.A else ZERO),
         updated_us=work.now_us,
+        commissions=charges.whole_order,
     )
-
-
-def commission(work: Work, account_number: int, volume: Decimal) -> Decimal:
-    """What one deal of `volume` lots costs, in the account's currency."""
-    account = work.account(account_number)
-    rate = work.group_of(account).commission_per_lot
-    return round_half_up(rate * volume, work.config.currency_digits[account.currency])
 
 
 def _cost(price: Decimal, volume: Decimal) -> Decimal:
     return round_half_up(price * volume, COST_DIGITS)
 
 
-def _open(work: Work, order: Order, fill: Fill) -> int:
+def _open(work: Work, order: Order, fill: Fill) -> tuple[int, Charges]:
     exposure = position_charge(work, order, fill.volume, fill.price)
     assert exposure is not None, "a fill that cannot be valued must wait in the inbox"
     before = work.state.positions.get(order.position_id)
+    if before is not None:
+        before = roll_position(work, before)
     position_id = before.id if before else work.state.counters.position
-    deal = _deal(work, order, fill, DealEntry.IN, position_id, profit=ZERO)
+    charges = NO_CHARGES
+    if not deals_plainly(work, work.account(order.account), order.symbol):
+        charges = _charges(work, order, fill, DealEntry.IN, profit=ZERO)
+    deal = _deal(work, order, fill, DealEntry.IN, position_id, charges, profit=ZERO)
     protection = before.protection if before else _protection_of(work, order, fill)
     fee = ZERO
     if protection.is_guaranteed:
@@ -88,9 +109,9 @@ def _open(work: Work, order: Order, fill: Fill) -> int:
         work.emit(PositionOpened(_new_position(work, order, fill, position_id, exposure, protection)))
     else:
         work.emit(PositionChanged(_added(work, before, fill, exposure)))
-    _post_deal(work, deal)
+    _post_deal(work, deal, charges)
     charge_guarantee(work, order.account, fee, position_id=position_id, order_id=order.id, deal_id=deal.id)
-    return position_id
+    return position_id, charges
 
 
 def _protection_of(work: Work, order: Order, fill: Fill) -> Protection:
@@ -149,19 +170,24 @@ def _lp_cost(fill: Fill) -> Decimal:
     return _cost(fill.lp_price, fill.volume) if fill.lp_price is not None else ZERO
 
 
-def _close(work: Work, order: Order, fill: Fill) -> None:
-    position = work.state.positions[order.position_id]
+def _close(work: Work, order: Order, fill: Fill) -> Charges:
+    position = roll_position(work, work.state.positions[order.position_id])
     closed_cost = _share(position.cost, fill.volume, position.volume, COST_DIGITS)
     profit = _profit(work, position, fill, closed_cost)
-    deal = _deal(work, order, fill, DealEntry.OUT, position.id, profit=profit)
+    charges = NO_CHARGES
+    if not deals_plainly(work, work.account(order.account), order.symbol):
+        charges = _charges(work, order, fill, DealEntry.OUT, profit=profit)
+    swap, left = _swap_share(work, position, fill.volume)
+    deal = _deal(work, order, fill, DealEntry.OUT, position.id, charges, profit=profit, swap=swap)
     work.emit(DealMade(deal))
     in_flight = order.id in work.state.orders
-    after = _reduced(work, position, fill, closed_cost, unlock=fill.volume if in_flight else ZERO)
+    after = _reduced(work, position, fill, closed_cost, unlock=fill.volume if in_flight else ZERO, swap=left)
     work.emit(PositionChanged(after) if after.volume else PositionClosed(after))
-    _post_deal(work, deal)
+    _post_deal(work, deal, charges)
     _count_day_trade(work, position)
     if fill.book is Book.A:
         _post_lp_result(work, position, deal, fill)
+    return charges
 
 
 def _count_day_trade(work: Work, position: Position) -> None:
@@ -184,16 +210,37 @@ def _share(whole: Decimal, part: Decimal, of: Decimal, digits: int) -> Decimal:
 
 
 def _profit(work: Work, position: Position, fill: Fill, closed_cost: Decimal) -> Decimal:
-    """Realised result in the account's currency, full precision until this one rounding, half up."""
-    instrument = work.instrument(position.symbol)
-    account = work.account(position.account)
-    result = position.side.sign * (fill.price * fill.volume - closed_cost) * instrument.contract_size
-    converted = work.convert(result, instrument.quote, account.currency)
-    assert converted is not None, "a fill that cannot be valued must wait in the inbox"
-    return round_half_up(converted, work.config.currency_digits[account.currency])
+    """Realised result in the account's currency."""
+    profit = result_of(work, position, volume=fill.volume, closed_cost=closed_cost, price=fill.price)
+    assert profit is not None, "a fill that cannot be valued must wait in the inbox"
+    return profit
 
 
-def _reduced(work: Work, position: Position, fill: Fill, closed_cost: Decimal, *, unlock: Decimal) -> Position:
+def _charges(work: Work, order: Order, fill: Fill, entry: DealEntry, *, profit: Decimal) -> Charges:
+    """What the deal costs besides the plain commission."""
+    dealing = Dealing(
+        entry=entry,
+        volume=fill.volume,
+        price=fill.price,
+        profit=profit,
+        is_maker=is_maker(order, fill.dealable_us or work.now_us),
+    )
+    charges = charges_of(work, order, dealing)
+    assert charges is not None, "a fill that cannot be charged must wait in the inbox"
+    return charges
+
+
+def _swap_share(work: Work, position: Position, closed: Decimal) -> tuple[Decimal, Decimal]:
+    """(accrued swap that the close posts, what stays on the position)"""
+    if not position.swap:
+        return ZERO, ZERO
+    digits = work.config.currency_digits[work.account(position.account).currency]
+    return realised_share(position.swap, closed=closed, open_volume=position.volume, digits=digits)
+
+
+def _reduced(
+    work: Work, position: Position, fill: Fill, closed_cost: Decimal, *, unlock: Decimal, swap: Decimal
+) -> Position:
     account = work.account(position.account)
     from_lp = fill.volume if fill.book is Book.A else ZERO
     cost_a = _share(position.cost_a, from_lp, position.volume_a, COST_DIGITS) if from_lp else ZERO
@@ -211,10 +258,22 @@ def _reduced(work: Work, position: Position, fill: Fill, closed_cost: Decimal, *
         volume_a=position.volume_a - from_lp,
         cost_a=position.cost_a - cost_a,
         locked=position.locked - unlock,
+        swap=swap,
     )
 
 
-def _deal(work: Work, order: Order, fill: Fill, entry: DealEntry, position_id: int, *, profit: Decimal) -> Deal:
+def _deal(
+    work: Work,
+    order: Order,
+    fill: Fill,
+    entry: DealEntry,
+    position_id: int,
+    charges: Charges,
+    *,
+    profit: Decimal,
+    swap: Decimal = ZERO,
+) -> Deal:
+    plain = commission(work, order.account, fill.volume)
     return Deal(
         id=work.state.counters.deal,
         order_id=order.id,
@@ -226,23 +285,28 @@ def _deal(work: Work, order: Order, fill: Fill, entry: DealEntry, position_id: i
         volume=fill.volume,
         price=fill.price,
         profit=profit,
-        commission=commission(work, order.account, fill.volume),
+        commission=plain if charges is NO_CHARGES else plain + charges.commission,
         at_us=work.now_us,
         book=fill.book,
         lp=fill.lp,
         exec_id=fill.exec_id,
         lp_price=fill.lp_price,
+        swap=swap,
+        fee=charges.fee,
     )
 
 
-def _post_deal(work: Work, deal: Deal) -> None:
-    """The client's side of a deal: realised result against the book's, commission to the house. One transaction."""
-    account = work.account(deal.account)
-    client = client_account(account.id)
+def _post_deal(work: Work, deal: Deal, charges: Charges) -> None:
+    """The client's side of a deal: realised result against the book's, swap, commission and fees to the house. One
+    transaction."""
+    account = before = work.account(deal.account)
+    if charges is not NO_CHARGES:
+        account = remember(work, account, deal, charges)
+    client, currency = client_account(account.id), account.currency
     transaction_id = work.state.counters.transaction
     transfers: list[Transfer] = []
 
-    def move(kind: TransactionKind, source: str, target: str, amount: Decimal) -> None:
+    def move(kind: TransactionKind, source: str, target: str, amount: Decimal, reference: str = "") -> None:
         if amount < 0:
             source, target, amount = target, source, -amount
         if amount:
@@ -253,21 +317,33 @@ def _post_deal(work: Work, deal: Deal) -> None:
                     kind=kind,
                     source=source,
                     target=target,
-                    currency=account.currency,
+                    currency=currency,
                     amount=amount,
                     at_us=work.now_us,
                     order_id=deal.order_id,
                     deal_id=deal.id,
                     position_id=deal.position_id,
+                    reference=reference,
                 )
             )
 
     move(TransactionKind.REALISED_PNL, house_pnl(deal.book.value), client, deal.profit)
-    move(TransactionKind.COMMISSION, client, HOUSE_COMMISSION, deal.commission)
+    balance = account.balance + deal.profit - deal.commission
+    if deal.swap:
+        move(TransactionKind.SWAP, HOUSE_SWAP, client, deal.swap)
+        balance += deal.swap
+    if charges is NO_CHARGES:
+        move(TransactionKind.COMMISSION, client, HOUSE_COMMISSION, deal.commission)
+    else:
+        move(TransactionKind.COMMISSION, client, HOUSE_COMMISSION, deal.commission - charges.commission)
+        for payment in charges.payments:
+            move(payment.kind, client, payment.target, payment.amount, payment.reference)
+        balance -= deal.fee
     if transfers:
-        balance = account.balance + deal.profit - deal.commission
         after = replace(account, balance=balance, version=account.version + 1)
         work.emit(LedgerPosted(tuple(transfers), after))
+    elif account is not before:
+        work.emit(AccountChanged(replace(account, version=account.version + 1)))
 
 
 def _post_lp_result(work: Work, position: Position, deal: Deal, fill: Fill) -> None:

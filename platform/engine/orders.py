@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from bbook.dealing import HouseFill
 from bbook.dealing import fill as deal_with_house
-from engine.fills import Fill, book_fill, commission
+from engine.costs import expected_costs
+from engine.fills import Fill, book_fill
 from engine.frozen import check_order_frozen
 from engine.gates import check_gates, remember_order
 from engine.guarantees import guarantee_fee
@@ -282,31 +283,26 @@ def _margin_for(
 
 
 def check_margin(work: Work, account: Account, order: Order, exposure: Exposure | None) -> Refused | None:
-    """Free margin after the whole order, commission included, not below zero."""
+    """Free margin after the whole order, what it costs included, not below zero."""
     worth = worth_of(work, account)
     result = work.convert(ONE, work.instrument(order.symbol).quote, account.currency)
-    if exposure is None or worth is None or result is None:
+    costs = expected_costs(work, account, order)
+    if exposure is None or worth is None or result is None or costs is None:
         return Refused(Refusal.NO_QUOTES, f"a price that values the account in {account.currency} is missing")
+    if order.protection.is_guaranteed:
+        costs += guarantee_fee(work, account, order.symbol, order.open_volume)
     before = work.state.orders.get(order.id)
     held = None if before is None else order_exposure(before)
     intent = Intent(closes=() if held is None else (held,), opens=(exposure,))
     after = work.state.margin_of(account.id).margin_after(intent)
     policy, digits = work.group_of(account).margin.free_margin, work.config.currency_digits[account.currency]
-    if free_margin(worth, after, policy, digits) < _expected_costs(work, account, order):
+    if free_margin(worth, after, policy, digits) < costs:
         used = work.state.margin_used(account.id) - (ZERO if held is None else held.margin)
         need, have = plain(after - used), plain(free_margin(worth, used, policy, digits))
         return Refused(
             Refusal.INSUFFICIENT_MARGIN, f"the order needs {need} {account.currency} of margin, free is {have}"
         )
     return None
-
-
-def _expected_costs(work: Work, account: Account, order: Order) -> Decimal:
-    """What opening the rest of the order will cost at once."""
-    costs = commission(work, account.id, order.open_volume)
-    if order.protection.is_guaranteed:
-        costs += guarantee_fee(work, account, order.symbol, order.open_volume)
-    return costs
 
 
 def money_point(work: Work, account: Account) -> Decimal:

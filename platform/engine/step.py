@@ -324,7 +324,7 @@ class Step:
         is_report = isinstance(command, ApplyExecution)
         try:
             if isinstance(command, ApplyExecution):
-                if not is_ready(self.state, command):
+                if not is_ready(self.state, command, self.now_us):
                     return False
                 prior = self._prior_leg(command, prior)
             executed = execute(self.state, command, self.now_us, prior)

@@ -23,16 +23,18 @@ TIER_CURRENCY = "USD"
 
 def worth_of(work: Work, account: Account) -> Worth | None:
     """What the account is made of, in its currency, unrounded; None when a needed price was never seen."""
-    profit = ZERO
-    for symbol in work.state.holdings.get(account.id, ()):
+    profit = swap = ZERO
+    for symbol, holding in work.state.holdings.get(account.id, {}).items():
         found = profit_in(work, account, symbol)
         if found is None:
             return None
         profit += found
+        swap += holding.swap
     return Worth(
         balance=account.balance,
         credit=account.credit,
         profit=profit,
+        swap=swap,
         commission_blocked=account.commission_blocked,
     )
 

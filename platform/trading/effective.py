@@ -41,7 +41,7 @@ class _Rules(dict[str, SymbolRule]):
 class EffectiveTerms:
     """Every group's view of every symbol. Derived from one document; a new document makes a new one."""
 
-    __slots__ = ("_config", "_controlled", "_known", "_regulatory", "_rules")
+    __slots__ = ("_config", "_controlled", "_known", "_regulatory", "_rules", "swap_periods")
 
     def __init__(self, config: Config | None) -> None:
         self._config = config
@@ -49,6 +49,8 @@ class EffectiveTerms:
         self._rules: dict[str, _Rules] = {}
         self._controlled: dict[tuple[str, str], bool] = {}
         self._regulatory: dict[tuple[str, str, str, int], RegulatoryTerms] = {}
+        self.swap_periods = _swap_periods(config)
+        """Into how many swap periods any symbol cuts a day, for any group."""
 
     def of(self, group: str, symbol: str) -> Instrument | None:
         """The terms of `symbol` for `group`; None for an unknown symbol."""
@@ -111,3 +113,18 @@ def margin_currency_of(instrument: Instrument) -> str:
     if instrument.margin_currency:
         return instrument.margin_currency
     return instrument.quote if instrument.margin.mode in _PRICED else instrument.base
+
+
+def _swap_periods(config: Config | None) -> tuple[int, ...]:
+    if config is None:
+        return ()
+    found = {1} | {instrument.swap.periods_per_day for instrument in config.instruments.values()}
+    changes = (rule.changes for group in config.groups.values() for rule in group.overrides)
+    for change in changes:
+        whole, own = change.get("swap"), change.get("swap.periods_per_day")
+        found |= {
+            periods
+            for periods in (own, whole.get("periods_per_day") if isinstance(whole, dict) else None)
+            if isinstance(periods, int)
+        }
+    return tuple(sorted(found))

@@ -19,14 +19,20 @@ class SideSum(Struct):
 
     volume: Decimal = ZERO
     cost: Decimal = ZERO
+    swap: Decimal = ZERO
+    """Accrued and not yet posted, in the account's currency."""
 
     def add(self, position: Position) -> None:
         self.volume += position.volume
         self.cost += position.cost
+        if position.swap:
+            self.swap += position.swap
 
     def remove(self, position: Position) -> None:
         self.volume -= position.volume
         self.cost -= position.cost
+        if position.swap:
+            self.swap -= position.swap
 
 
 class Holding:
@@ -40,6 +46,11 @@ class Holding:
 
     def side(self, side: Side) -> SideSum:
         return self.long if side is Side.BUY else self.short
+
+    @property
+    def swap(self) -> Decimal:
+        """Accrued on both sides."""
+        return self.long.swap + self.short.swap
 
     @property
     def is_empty(self) -> bool:

@@ -346,6 +346,21 @@ class Bucket(Struct, frozen=True, kw_only=True):
         """What is taken out of equity and free margin now: a credit is given only when it is posted."""
         return max(self.amount, ZERO)
 
+    @property
+    def after(self) -> Turnover:
+        """What the tiers' period has seen with this day."""
+        return Turnover(
+            lots=sum((one.counted.volume for one in self.blocks), self.before.lots),
+            money=sum((one.counted.money for one in self.blocks), self.before.money),
+        )
+
+
+def rated_bucket(
+    date: str, blocks: tuple[Block, ...], before: Turnover, terms: CommissionTerms, *, digits: int
+) -> Bucket:
+    """The bucket that these blocks make, whatever order they came in."""
+    return _rated(Bucket(date=date, blocks=blocks, before=before), terms, digits)
+
 
 def block(bucket: Bucket, terms: CommissionTerms, key: str, counted: Units, *, digits: int) -> Bucket:
     """The bucket with one more deal; everything blocked is rated anew at the tier that is now reached.
@@ -366,16 +381,12 @@ def release(bucket: Bucket, terms: CommissionTerms, key: str, *, digits: int) ->
 
 def settled(bucket: Bucket, *, next_date: str) -> tuple[Decimal, Bucket]:
     """(the day's one posting, the next day's empty bucket). Settling an empty bucket posts 0."""
-    lots = sum((one.counted.volume for one in bucket.blocks), bucket.before.lots)
-    money = sum((one.counted.money for one in bucket.blocks), bucket.before.money)
-    return bucket.amount, Bucket(date=next_date, before=Turnover(lots=lots, money=money))
+    return bucket.amount, Bucket(date=next_date, before=bucket.after)
 
 
 def _rated(bucket: Bucket, terms: CommissionTerms, digits: int) -> Bucket:
     """Every block at the rate of the tier that all of them together reach; rounded once, for the one posting."""
-    lots = sum((one.counted.volume for one in bucket.blocks), bucket.before.lots)
-    money = sum((one.counted.money for one in bucket.blocks), bucket.before.money)
-    turnover = Turnover(lots=lots, money=money)
+    turnover = bucket.after
     total = ZERO
     for one in bucket.blocks:
         rate = rate_for(terms, _reached(terms, one.counted.volume, turnover))
