@@ -133,11 +133,11 @@ def positions_are_sums_of_deals(connection: Connection) -> list[str]:
         SELECT p.id, p.volume_opened, p.volume, d.opened, d.open, p.volume_a, d.open_a FROM position p
         LEFT JOIN (
             SELECT position_id,
-                sum(CASE WHEN exec_id LIKE 'reverse/%' THEN CASE entry WHEN 'in' THEN 0 ELSE -volume END
-                    WHEN entry = 'in' THEN volume ELSE 0 END) AS opened,
-                sum(CASE entry WHEN 'in' THEN volume ELSE -volume END) AS open,
-                coalesce(sum(CASE entry WHEN 'in' THEN volume ELSE -volume END) FILTER (WHERE book = 'A'), 0) AS open_a
-            FROM deal GROUP BY 1
+                sum(CASE WHEN exec_id LIKE 'reverse/%' THEN CASE WHEN opens THEN 0 ELSE -volume END
+                    WHEN opens THEN volume ELSE 0 END) AS opened,
+                sum(CASE WHEN opens THEN volume ELSE -volume END) AS open,
+                coalesce(sum(CASE WHEN opens THEN volume ELSE -volume END) FILTER (WHERE book = 'A'), 0) AS open_a
+            FROM (SELECT *, entry IN ('in', 'inout') AS opens FROM deal) told GROUP BY 1
         ) d ON d.position_id = p.id
         WHERE (p.volume_opened IS DISTINCT FROM d.opened OR p.volume IS DISTINCT FROM d.open
             OR p.volume_a IS DISTINCT FROM d.open_a)

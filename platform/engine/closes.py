@@ -8,17 +8,14 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from engine.costs import can_charge
 from engine.fills import book_fill
+from engine.following import can_be_dealt, check_conversion, close_route, send_close
 from engine.frozen import check_protection_frozen
 from engine.guarantees import charge_guarantee, guarantee_fee
 from engine.orders import VOLUME_LIMIT, house_fill, on_grid, storable
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
-from engine.rollover import can_roll
-from engine.routes import routing_facts, send_leg
 from engine.work import Work
 from engine.worth import equity_of
-from routing.close import close_decision
 from trading.accounts import Account
 from trading.answers import Answer
 from trading.checks import Refused, check_closing, check_price, check_spread
@@ -28,7 +25,7 @@ from trading.events import OrderAccepted, OrderFilled, OrderRouted, PositionChan
 from trading.instructions import check_protection_terms
 from trading.instruments import Instrument
 from trading.levels import check_guarantee_kept, check_offer, check_protection_levels, closing_now, stop_loss_method
-from trading.numbers import ONE, ZERO, plain, point
+from trading.numbers import ZERO, plain, point
 from trading.orders import Order, OrderReason, OrderStatus, OrderType, TimeInForce
 from trading.positions import Position
 from trading.pricing import client_quote, is_fresh
@@ -63,19 +60,19 @@ def close_position(work: Work, command: ClosePosition, asked: Asked) -> None:
             now_us=work.now_us,
         )
         or (None if instrument is None else check_spread(instrument, work.group_of(account), quote))
-        or _check_conversion(work, position)
+        or check_conversion(work, position)
     )
     if refused is not None or instrument is None or quote is None:
         reject(work, asked, order, refused or Refused(Refusal.NO_QUOTES, "no price yet"))
         return
     order = replace(order, volume=on_grid(volume, instrument.volume_step))
-    decision = _decision(work, order, position, quote)
-    if not _can_be_dealt(decision):
+    decision = close_route(work, order, position, quote)
+    if not can_be_dealt(decision):
         refused = Refused(Refusal.NO_CONNECTION, "the provider that holds the position cannot be reached now")
         reject(work, asked, order, refused, decision)
         return
     use_key(work, asked, order.id)
-    dealt = _carry_out(work, order, position, decision, quote)
+    dealt = deal_close(work, order, position, decision, quote)
     if dealt.is_terminal:
         tell(work, asked, dealt)
     else:
@@ -86,7 +83,7 @@ def protect(work: Work, position: Position, reason: OrderReason, quote: Quote) -
     """Stop loss or take profit: close what is free of the position at this price, of a guaranteed stop at its own. False when
     it cannot be dealt now; the trigger stands, and the next price tries again."""
     volume = position.volume - position.locked
-    if volume <= 0 or _check_conversion(work, position) is not None:
+    if volume <= 0 or check_conversion(work, position) is not None:
         return False
     number = work.state.counters.order
     order = replace(
@@ -97,12 +94,12 @@ def protect(work: Work, position: Position, reason: OrderReason, quote: Quote) -
     )
     if reason is OrderReason.TAKE_PROFIT:
         order = replace(order, type=OrderType.LIMIT, price=position.protection.take_profit)
-    decision = _decision(work, order, position, quote)
-    if not _can_be_dealt(decision):
+    decision = close_route(work, order, position, quote)
+    if not can_be_dealt(decision):
         return False
     is_guaranteed = position.protection.is_guaranteed and reason is OrderReason.STOP_LOSS
     price = position.protection.stop_loss if is_guaranteed else None
-    _carry_out(work, order, position, decision, quote, price=price)
+    deal_close(work, order, position, decision, quote, price=price)
     return True
 
 
@@ -162,7 +159,7 @@ def _check_fee(work: Work, account: Account, position: Position, protection: Pro
     """A guarantee that begins is paid for at once. The stop loss itself can always be set."""
     if not protection.is_guaranteed or position.protection.is_guaranteed:
         return None
-    refused = _check_conversion(work, position)
+    refused = check_conversion(work, position)
     if refused is not None:
         return refused
     fee, equity = _fee_for(work, position, protection), equity_of(work, account)
@@ -213,28 +210,7 @@ def uuid_of(shard: int, order: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _decision(work: Work, order: Order, position: Position, quote: Quote) -> Decision:
-    return close_decision(
-        routing_facts(work, order, quote),
-        position,
-        policy_version=work.config.policy.version,
-        locked_a=_locked_at_provider(work, position),
-    )
-
-
-def _can_be_dealt(decision: Decision) -> bool:
-    return not decision.lp or decision.candidates[0].eligible
-
-
-def _locked_at_provider(work: Work, position: Position) -> Decimal:
-    """The provider's part of the closes in flight."""
-    if not position.locked:
-        return ZERO
-    closes = (o for o in work.state.orders.values() if o.closes and o.position_id == position.id)
-    return sum((order.volume_a - order.filled_a for order in closes), ZERO)
-
-
-def _carry_out(
+def deal_close(
     work: Work, order: Order, position: Position, decision: Decision, quote: Quote, *, price: Decimal | None = None
 ) -> Order:
     """Deal with the house at once, or lock the volume and hand the A part to its provider; at `price` where it is given."""
@@ -242,20 +218,10 @@ def _carry_out(
     work.emit(OrderRouted(order.id, decision))
     if order.volume_a:
         work.emit(OrderAccepted(order))
-        work.emit(PositionChanged(replace(position, locked=position.locked + order.volume, updated_us=work.now_us)))
-        return send_leg(work, order, decision.lp, price=price)
+        return send_close(work, order, position, decision.lp, price=price)
     fill = house_fill(work, order, quote)
     if price is not None:
         fill = replace(fill, price=price)
     filled = replace(book_fill(work, order, fill), status=OrderStatus.FILLED)
     work.emit(OrderFilled(filled))
     return filled
-
-
-def _check_conversion(work: Work, position: Position) -> Refused | None:
-    account = work.account(position.account)
-    if work.convert(ONE, work.instrument(position.symbol).quote, account.currency) is None:
-        return Refused(Refusal.NO_QUOTES, f"a price that converts the result to {account.currency} is missing")
-    if not can_roll(work, position) or not can_charge(work, account, position.symbol):
-        return Refused(Refusal.NO_QUOTES, f"a price that converts swap or costs to {account.currency} is missing")
-    return None

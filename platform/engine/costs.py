@@ -22,6 +22,7 @@ from trading.charges.commission import (
     Block,
     Bucket,
     CommissionBasis,
+    CommissionEntry,
     CommissionPosting,
     CommissionTerms,
     CommissionTierBasis,
@@ -137,9 +138,12 @@ def is_maker(order: Order, dealable_us: int) -> bool:
 
 
 def result_of(
-    work: Work, position: Position, *, volume: Decimal, closed_cost: Decimal, price: Decimal
+    work: Work, position: Position, *, volume: Decimal, closed_cost: Decimal, close_cost: Decimal
 ) -> Decimal | None:
-    """Realised result of closing `volume` at `price`, in the account's currency; None when it cannot be converted now."""
+    """Realised result of closing `volume` that cost `closed_cost` for `close_cost` (price x lots), in the account's currency.
+
+    None when it cannot be converted now.
+    """
     instrument, account = work.instrument(position.symbol), work.account(position.account)
     rule = work.group_of(account).conversion.result
     digits = work.config.currency_digits
@@ -147,7 +151,7 @@ def result_of(
     def convert(amount: Decimal) -> Decimal | None:
         if rule is ConversionRule.MARKET_WORST:
             return work.convert(amount, instrument.quote, account.currency)
-        traded = Traded(side=position.side, symbol=position.symbol, price=price)
+        traded = Traded(side=position.side, symbol=position.symbol, price=close_cost / volume)
         return converter_of(work).convert(amount, instrument.quote, account.currency, rule=rule, traded=traded)
 
     return realised_result(
@@ -157,7 +161,7 @@ def result_of(
             volume=volume,
             contract_size=instrument.contract_size,
             open_cost=closed_cost,
-            close_cost=price * volume,
+            close_cost=close_cost,
         ),
         convert=convert,
         profit_digits=digits[instrument.quote],
@@ -288,6 +292,8 @@ class _Charging:
         for rule in self.group.commissions:
             if not matches(rule.symbols, self.terms.symbol):
                 continue
+            if dealing.entry is DealEntry.OUT_BY and rule.terms.entry is not CommissionEntry.OUT:
+                continue  # both openings have paid, and nobody deals again
             if rule.terms.posting is CommissionPosting.DAILY:
                 counted = units_of(rule.terms, facts, self.converter)
                 if counted is None:
@@ -332,7 +338,7 @@ class _Charging:
 
     def _fee(self, order: Order, dealing: Dealing, recent: tuple[DayTurnover, ...]) -> Decimal | None:
         schedule = self.terms.fees
-        if schedule is None:
+        if schedule is None or dealing.entry is DealEntry.OUT_BY:
             return ZERO
         value = self._value(order.side, dealing.volume, dealing.price, self.account.currency)
         if value is None:
@@ -356,7 +362,7 @@ class _Charging:
     def _turnover_after(
         self, side: Side, dealing: Dealing, recent: tuple[DayTurnover, ...]
     ) -> tuple[DayTurnover, ...] | None:
-        if not self._counts_turnover:
+        if not self._counts_turnover or dealing.entry is DealEntry.OUT_BY:
             return recent
         money = self._value(side, dealing.volume, dealing.price, self.account.currency)
         usd = self._value(side, dealing.volume, dealing.price, "USD")
@@ -409,7 +415,7 @@ def _market_price(work: Work, account: Account, order: Order) -> Decimal | None:
     quote = work.quote(order.symbol)
     if quote is None:
         return None
-    seen = client_quote(quote, work.group_of(account), work.instrument(order.symbol))
+    seen = client_quote(quote, work.group_of(account), work.terms_for(account, order.symbol))
     return seen.ask if order.side is Side.BUY else seen.bid
 
 

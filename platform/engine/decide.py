@@ -11,14 +11,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from engine.closeby import close_by
 from engine.closes import close_position, modify_protection
 from engine.corporate import expire_instrument, pay_dividend, split_instrument
 from engine.executions import apply_execution
 from engine.funds import adjust, deposit, grant_bonus, grant_credit, request_withdrawal, settle_withdrawal
 from engine.gates import check_messages
 from engine.market import on_quote
+from engine.massclose import close_positions
+from engine.netting import check_accounting
 from engine.orders import cancel_all, cancel_order, expire_orders, modify_order, place_order
 from engine.replies import Asked, refuse, use_key
+from engine.reversals import reverse_position
 from engine.rollover import roll_over
 from engine.settlement import settle_commission
 from engine.state import KeyRecord, Prior
@@ -34,7 +38,9 @@ from trading.commands import (
     CancelAll,
     CancelOrder,
     ChangeAccount,
+    CloseBy,
     ClosePosition,
+    ClosePositions,
     Command,
     Deposit,
     ExpireInstrument,
@@ -49,6 +55,7 @@ from trading.commands import (
     QuoteArrived,
     ReloadConfig,
     RequestWithdrawal,
+    ReversePosition,
     RollOver,
     SetSwitch,
     SettleCommission,
@@ -56,7 +63,7 @@ from trading.commands import (
     SplitInstrument,
     body,
 )
-from trading.configuration import Group
+from trading.configuration import Config, Group
 from trading.events import AccountChanged, AccountOpened, ConfigLoaded
 from trading.refusals import Refusal
 
@@ -156,7 +163,12 @@ def _change_account(work: Work, command: ChangeAccount, asked: Asked) -> None:
     group = account.group if command.group is None else command.group
     leverage = account.leverage if command.leverage is None else command.leverage
     jurisdiction = account.jurisdiction if command.jurisdiction is None else command.jurisdiction
-    refused = _check_terms(work.config.groups.get(group), leverage) or _check_jurisdiction(work, jurisdiction)
+    groups = work.config.groups
+    refused = (
+        _check_terms(groups.get(group), leverage)
+        or _check_jurisdiction(work, jurisdiction)
+        or check_accounting(work, account, groups.get(account.group), groups.get(group))
+    )
     if refused is not None:
         refuse(work, asked, refused)
         return
@@ -180,11 +192,33 @@ def _change_account(work: Work, command: ChangeAccount, asked: Asked) -> None:
 def _reload_config(work: Work, command: ReloadConfig, asked: Asked) -> None:
     assert command.config is not None, "the loop fills in the document"
     assert command.config.version == command.version
+    refused = _check_groups(work, command.config)
+    if refused is not None:
+        refuse(work, asked, refused)
+        return
     work.config = command.config
     work.state.use_config(command.config)
     use_key(work, asked, command.version)
     work.emit(ConfigLoaded(command.version))
     work.answer(command.reply_to, Answer(command_id=command.id, reference=command.version))
+
+
+def _check_groups(work: Work, config: Config) -> Refused | None:
+    """A group whose accounts hold positions keeps its accounting."""
+    before = work.state.config.groups if work.state.config else {}
+    changed = {
+        name
+        for name, group in config.groups.items()
+        if name in before and before[name].margin.accounting is not group.margin.accounting
+    }
+    for account in work.state.accounts.values() if changed else ():
+        name = account.group
+        refused = (
+            check_accounting(work, account, before.get(name), config.groups.get(name)) if name in changed else None
+        )
+        if refused is not None:
+            return refused
+    return None
 
 
 _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
@@ -194,6 +228,9 @@ _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
     CancelAll: cancel_all,
     ExpireOrders: expire_orders,
     ClosePosition: close_position,
+    CloseBy: close_by,
+    ClosePositions: close_positions,
+    ReversePosition: reverse_position,
     ModifyProtection: modify_protection,
     OpenAccount: _open_account,
     ChangeAccount: _change_account,

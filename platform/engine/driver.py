@@ -59,6 +59,8 @@ RETRY_S = 0.5
 """Between attempts at a database that does not answer, is not migrated yet, or holds a halted shard."""
 INBOX_POLL_S = 0.2
 CONFIG_POLL_S = 5.0
+CONFIG_REFUSED_S = 60.0
+"""Between two attempts at a version that what is held does not allow yet."""
 STOP_S = 15.0
 """For the last batches, when the database hangs; what they would have committed is decided again by the next run."""
 LATENCIES_KEPT = 2000
@@ -286,7 +288,12 @@ class Driver:
             name = f"config:{newest}"
             taken = Taken(self._facts.hydrated(ReloadConfig(id=name, key=name, actor="engine", version=newest)))
             self._act(self.step.handle(CommandsTaken(self._with_keys([taken]), self._clock())))
-            log.info("config_loaded", version=newest)
+            loaded = self.step.state.config
+            if loaded is not None and loaded.version == newest:
+                log.info("config_loaded", version=newest)
+            else:
+                log.warning("config_refused", version=newest, in_force=current)
+                self._config_at = now + CONFIG_REFUSED_S
         self.problem = "" if newest else "waiting for a published configuration"
         if not newest:
             self._config_at = now + RETRY_S

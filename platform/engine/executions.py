@@ -10,15 +10,19 @@ from msgspec.structs import replace
 
 from engine.costs import can_charge
 from engine.fills import Fill, book_fill
-from engine.orders import is_expired
+from engine.following import unlock
+from engine.netting import as_opening, opening_route
+from engine.oco import cancel_siblings
+from engine.orders import carry_out, is_dealable, is_expired
 from engine.rollover import can_roll
 from engine.routes import lots, price_from_provider, routing_facts, send_leg
 from engine.work import Work
 from routing.engine import route
 from routing.providers import next_provider
 from trading.answers import Answer
-from trading.checks import check_spread
+from trading.checks import Refused, check_price, check_spread
 from trading.commands import ApplyExecution
+from trading.decisions import Decision
 from trading.events import (
     CaseOpened,
     ChildOrderUpdated,
@@ -27,13 +31,14 @@ from trading.events import (
     OrderFilled,
     OrderPartiallyFilled,
     OrderRejected,
-    PositionChanged,
 )
 from trading.instructions import IMMEDIATE
+from trading.instruments import TradeMode
 from trading.liquidity import Case, CaseKind, ExecutionReport, LegStatus, LpOrder, ReportKind
 from trading.margining.exposures import NOTHING_RESERVED
-from trading.numbers import ONE, plain, round_to_step
+from trading.numbers import ONE, ZERO, plain, round_to_step
 from trading.orders import Book, Order, OrderStatus, OrderType
+from trading.pricing import client_quote
 from trading.refusals import Refusal
 
 
@@ -153,7 +158,7 @@ def _book(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) ->
     """The client's fill from the provider's: its price as the client gets it; the house's part follows in proportion."""
     order = work.state.orders[leg.order_id]
     price = price_from_provider(work, order, leg, report.last_px)
-    house = _house_part(work, order, order.filled_a + volume)
+    house = _house_part(work, order, leg, volume)
     fill = Fill(
         book=Book.A,
         volume=volume,
@@ -169,17 +174,57 @@ def _book(work: Work, leg: LpOrder, report: ExecutionReport, volume: Decimal) ->
     if order.filled_volume == order.volume:
         _finish(work, OrderFilled(replace(order, status=OrderStatus.FILLED, **NOTHING_RESERVED)))
     else:
-        work.emit(OrderPartiallyFilled(replace(order, status=OrderStatus.PARTIALLY_FILLED)))
+        order = replace(order, status=OrderStatus.PARTIALLY_FILLED)
+        work.emit(OrderPartiallyFilled(order))
+        if order.netted == order.filled_volume:
+            _open_rest(work, order)
+    if order.oco_group:
+        cancel_siblings(work, order)
 
 
-def _house_part(work: Work, order: Order, filled_a: Decimal) -> Decimal:
-    """What the house deals alongside: its share of the A part filled so far, less what it dealt before; all at the end."""
-    volume_b = order.volume - order.volume_a
-    done = order.filled_volume - order.filled_a
-    if filled_a == order.volume_a:
+def _house_part(work: Work, order: Order, leg: LpOrder, volume: Decimal) -> Decimal:
+    """What the house deals alongside: its share of the A part filled so far, less what it dealt before; all at the end.
+
+    A reversal's closing lots and its opening ones are counted apart.
+    """
+    is_rest = ZERO < order.netted <= order.filled_volume
+    before, before_a = (order.netted, order.filled_a - leg.filled_volume) if is_rest else (ZERO, ZERO)
+    whole = (order.netted if order.netted > order.filled_volume else order.volume) - before
+    volume_a, filled_a = order.volume_a - before_a, order.filled_a - before_a
+    volume_b, done = whole - volume_a, order.filled_volume - before - filled_a
+    if filled_a + volume == volume_a:
         return volume_b - done
     step = work.instrument(order.symbol).volume_step
-    return min(round_to_step(volume_b * filled_a / order.volume_a, step), volume_b) - done
+    return max(min(round_to_step(volume_b * (filled_a + volume) / volume_a, step), volume_b) - done, ZERO)
+
+
+def _open_rest(work: Work, order: Order) -> None:
+    """A reversal's close has filled: the rest opens the other way now, or never. A limit may wait for its price again."""
+    order = replace(order, attempts=(), updated_us=work.now_us)
+    decision, refused = _opening_now(work, order)
+    if refused is None and decision is not None:
+        carried = carry_out(work, order, decision, decision.quote)
+        if carried.is_terminal:
+            _answer_waiter(work, carried)
+    elif _waits_on(order, work.now_us):
+        _rest_again(work, order)
+    else:
+        _cancel_rest(work, order, refused)
+
+
+def _opening_now(work: Work, order: Order) -> tuple[Decision | None, Refused | None]:
+    account = work.account(order.account)
+    instrument, quote = work.terms_for(account, order.symbol), work.quote(order.symbol)
+    if instrument.trade_mode is TradeMode.HALTED:
+        return None, Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} is halted")
+    refused = check_price(instrument, quote, work.now_us)
+    if refused is not None or quote is None:
+        return None, refused
+    if not is_dealable(order, client_quote(quote, work.group_of(account), instrument)):
+        return None, Refused(Refusal.PRICE_CHANGED, "the price was not there any more")
+    decision = opening_route(work, order, order.open_volume, quote)
+    lacking = Refused(Refusal.NO_CONNECTION, "no liquidity provider can take the rest now")
+    return decision, lacking if decision.lacks_provider else None
 
 
 # --- Ends ---------------------------------------------------------------------------------------------------------------
@@ -204,33 +249,38 @@ def _end_leg(work: Work, leg: LpOrder, status: LegStatus, report: ExecutionRepor
     order = work.state.orders[leg.order_id]
     if _waits_on(order, work.now_us):
         _rest_again(work, order)
-    elif order.filled_volume:
+    elif leg.filled_volume or not _try_next(work, order):
+        _end_order(work, order, report)
+
+
+def _end_order(work: Work, order: Order, report: ExecutionReport) -> None:
+    if order.filled_volume:
         _cancel_rest(work, order)
-    elif not _try_next(work, order):
+    else:
         _reject(work, order, report)
 
 
 def _waits_on(order: Order, now_us: int) -> bool:
     """A limit order that its provider did not fill goes back to waiting for its price, until its time is over."""
-    is_limit = order.type in {OrderType.LIMIT, OrderType.STOP_LIMIT} and not order.closes
+    is_limit = order.type in {OrderType.LIMIT, OrderType.STOP_LIMIT}
     return is_limit and order.time_in_force not in IMMEDIATE and not is_expired(order, now_us)
 
 
 def _rest_again(work: Work, order: Order) -> None:
-    """The A part is what was filled of it; the next price decides anew where the rest goes."""
+    """The A part is what was filled of it; the next price decides anew where the rest goes, and what it closes."""
+    if order.is_closing:
+        unlock(work, order)
+    order = as_opening(order)
     status = OrderStatus.PARTIALLY_FILLED if order.filled_volume else OrderStatus.NEW
     resting = replace(order, status=status, volume_a=order.filled_a, attempts=(), updated_us=work.now_us)
     work.emit(OrderPartiallyFilled(resting) if order.filled_volume else OrderAccepted(resting))
-    waiter = work.state.waiters.pop(order.id, None)
-    if waiter is not None:
-        answer = Answer(command_id=waiter.command_id, reference=order.id, order=resting)
-        work.answer(waiter.reply_to, answer)
+    _answer_waiter(work, resting)
 
 
 def _try_next(work: Work, order: Order) -> bool:
     """Another provider for an opening order, best first, each tried once. A close goes nowhere but where it was opened."""
     quote = work.quote(order.symbol)
-    if order.closes or quote is None or len(order.attempts) >= work.config.lp_attempts_max:
+    if order.is_closing or quote is None or len(order.attempts) >= work.config.lp_attempts_max:
         return False
     account = work.account(order.account)
     if check_spread(work.terms_for(account, order.symbol), work.group_of(account), quote) is not None:
@@ -245,7 +295,8 @@ def _try_next(work: Work, order: Order) -> bool:
 
 def _reject(work: Work, order: Order, report: ExecutionReport) -> None:
     detail = report.text[:200] or "the provider gave no reason"
-    _unlock(work, order)
+    if order.is_closing:
+        unlock(work, order)
     rejected = replace(
         order,
         status=OrderStatus.REJECTED,
@@ -257,31 +308,28 @@ def _reject(work: Work, order: Order, report: ExecutionReport) -> None:
     _finish(work, OrderRejected(rejected))
 
 
-def _cancel_rest(work: Work, order: Order) -> None:
-    _unlock(work, order)
-    unfilled = plain(order.volume - order.filled_volume)
+def _cancel_rest(work: Work, order: Order, refused: Refused | None = None) -> None:
+    if order.is_closing:
+        unlock(work, order)
+    refused = refused or Refused(Refusal.REJECTED_BY_LP, f"{plain(order.open_volume)} lots found no liquidity")
     canceled = replace(
         order,
         status=OrderStatus.CANCELED,
-        refusal=Refusal.REJECTED_BY_LP.value,
-        detail=f"{unfilled} lots found no liquidity",
+        refusal=refused.code.value,
+        detail=refused.detail,
         **NOTHING_RESERVED,
         updated_us=work.now_us,
     )
     _finish(work, OrderCanceled(canceled))
 
 
-def _unlock(work: Work, order: Order) -> None:
-    """Give back what a close had locked and did not close."""
-    position = work.state.positions.get(order.position_id)
-    unfilled = order.volume - order.filled_volume
-    if order.closes and position is not None and unfilled:
-        work.emit(PositionChanged(replace(position, locked=position.locked - unfilled, updated_us=work.now_us)))
-
-
 def _finish(work: Work, event: OrderFilled | OrderRejected | OrderCanceled) -> None:
     work.emit(event)
-    order = event.order
+    _answer_waiter(work, event.order)
+
+
+def _answer_waiter(work: Work, order: Order) -> None:
+    """The final answer that was owed."""
     waiter = work.state.waiters.pop(order.id, None)
     if waiter is not None:
         answer = Answer(

@@ -5,6 +5,7 @@ client price, in proportion.
 """
 
 from decimal import Decimal
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from engine.costs import (
 )
 from engine.guarantees import charge_guarantee, guarantee_fee, guaranteed_at
 from engine.rollover import roll_position
+from engine.routes import position_to_join
 from engine.work import Work
 from engine.worth import position_charge
 from trading.calendar import business_date
@@ -40,7 +42,7 @@ from trading.ledger import (
 from trading.margining.exposures import charged, left_charged, left_reserved
 from trading.margining.modes import Exposure
 from trading.numbers import ZERO, point, round_half_up
-from trading.orders import Book, Deal, DealEntry, Order
+from trading.orders import Book, Deal, DealEntry, Order, OrderReason
 from trading.positions import Position
 from trading.protection import NOTHING_ASKED, UNPROTECTED, Protection, resolved
 
@@ -58,26 +60,26 @@ class Fill(Struct, frozen=True, kw_only=True):
     lp_price: Decimal | None = None
     dealable_us: int = 0
     """When the provider's part was handed out; 0 for a deal of this very moment."""
+    cost: Decimal | None = None
+    """Price x lots exactly, where the price is an average that was rounded; None where the price is exact."""
+    lp_cost: Decimal | None = None
+    """The same at the provider's price."""
 
 
 def book_fill(work: Work, order: Order, fill: Fill) -> Order:
     """Deal, position and ledger of one fill; returns the order as it stands after it (not yet emitted)."""
-    if order.closes:
+    if order.is_closing:
         position_id, charges = order.position_id, _close(work, order, fill)
+        kept: dict[str, Any] = {}
     else:
+        kept = _left_reserved(work, order, fill.volume)
         position_id, charges = _open(work, order, fill)
-    account = work.account(order.account)
     return replace(
         order,
         position_id=position_id,
-        **left_reserved(
-            order,
-            fill.volume,
-            rounding=work.group_of(account).margin.rounding,
-            digits=work.config.currency_digits[account.currency],
-        ),
+        **kept,
         filled_volume=order.filled_volume + fill.volume,
-        filled_cost=order.filled_cost + _cost(fill.price, fill.volume),
+        filled_cost=order.filled_cost + _dealt_cost(fill),
         filled_a=order.filled_a + (fill.volume if fill.book is Book.A else ZERO),
         updated_us=work.now_us,
         commissions=charges.whole_order,
@@ -88,44 +90,49 @@ def _cost(price: Decimal, volume: Decimal) -> Decimal:
     return round_half_up(price * volume, COST_DIGITS)
 
 
+def _left_reserved(work: Work, order: Order, filled: Decimal) -> dict[str, Any]:
+    account = work.account(order.account)
+    rounding = work.group_of(account).margin.rounding
+    return left_reserved(order, filled, rounding=rounding, digits=work.config.currency_digits[account.currency])
+
+
 def _open(work: Work, order: Order, fill: Fill) -> tuple[int, Charges]:
     exposure = position_charge(work, order, fill.volume, fill.price)
     assert exposure is not None, "a fill that cannot be valued must wait in the inbox"
-    before = work.state.positions.get(order.position_id)
+    before = position_to_join(work, order)
     if before is not None:
         before = roll_position(work, before)
     position_id = before.id if before else work.state.counters.position
+    entry = DealEntry.INOUT if order.netted else DealEntry.IN
     charges = NO_CHARGES
     if not deals_plainly(work, work.account(order.account), order.symbol):
-        charges = _charges(work, order, fill, DealEntry.IN, profit=ZERO)
-    deal = _deal(work, order, fill, DealEntry.IN, position_id, charges, profit=ZERO)
-    protection = before.protection if before else _protection_of(work, order, fill)
+        charges = _charges(work, order, fill, entry, profit=ZERO)
+    deal = _deal(work, order, fill, entry, position_id, charges, profit=ZERO)
+    if before is None:
+        after = _new_position(work, order, fill, position_id, exposure)
+    else:
+        after = _added(work, order, before, fill, exposure)
     fee = ZERO
-    if protection.is_guaranteed:
+    if after.protection.is_guaranteed:
         fee = guarantee_fee(work, work.account(order.account), order.symbol, fill.volume)
         deal = replace(deal, fee=deal.fee + fee)
     work.emit(DealMade(deal))
-    if before is None:
-        work.emit(PositionOpened(_new_position(work, order, fill, position_id, exposure, protection)))
-    else:
-        work.emit(PositionChanged(_added(work, before, fill, exposure)))
+    work.emit(PositionOpened(after) if before is None else PositionChanged(after))
     _post_deal(work, deal, charges)
     charge_guarantee(work, order.account, fee, position_id=position_id, order_id=order.id, deal_id=deal.id)
     return position_id, charges
 
 
-def _protection_of(work: Work, order: Order, fill: Fill) -> Protection:
-    """What stands on the position that the fill opens."""
+def _protection_of(work: Work, order: Order, open_price: Decimal) -> Protection:
+    """What stands on the position that the order opens at this price."""
     if order.protection == NOTHING_ASKED:
         return UNPROTECTED
     step, sign = point(work.instrument(order.symbol).digits), order.side.sign
-    protection = resolved(order.protection, sign=sign, open_price=fill.price, point=step)
-    return guaranteed_at(protection, sign=sign, open_price=fill.price) if protection.is_guaranteed else protection
+    protection = resolved(order.protection, sign=sign, open_price=open_price, point=step)
+    return guaranteed_at(protection, sign=sign, open_price=open_price) if protection.is_guaranteed else protection
 
 
-def _new_position(
-    work: Work, order: Order, fill: Fill, position_id: int, exposure: Exposure, protection: Protection
-) -> Position:
+def _new_position(work: Work, order: Order, fill: Fill, position_id: int, exposure: Exposure) -> Position:
     from_lp = fill.book is Book.A
     return Position(
         id=position_id,
@@ -143,18 +150,23 @@ def _new_position(
         volume_a_opened=fill.volume if from_lp else ZERO,
         volume_a=fill.volume if from_lp else ZERO,
         cost_a=_lp_cost(fill),
-        protection=protection,
+        protection=_protection_of(work, order, fill.price),
     )
 
 
-def _added(work: Work, before: Position, fill: Fill, exposure: Exposure) -> Position:
+def _added(work: Work, order: Order, before: Position, fill: Fill, exposure: Exposure) -> Position:
     from_lp = fill.volume if fill.book is Book.A else ZERO
+    cost, volume = before.cost + _cost(fill.price, fill.volume), before.volume + fill.volume
+    protection = before.protection
+    if order.position_id != before.id and order.protection != NOTHING_ASKED:
+        protection = _protection_of(work, order, cost / volume)
     return replace(
         before,
         updated_us=work.now_us,
         volume_opened=before.volume_opened + fill.volume,
-        volume=before.volume + fill.volume,
-        cost=before.cost + _cost(fill.price, fill.volume),
+        volume=volume,
+        cost=cost,
+        protection=protection,
         margin=before.margin + exposure.margin,
         hedged=before.hedged + exposure.hedged,
         unleveraged=before.unleveraged + exposure.unleveraged,
@@ -166,6 +178,10 @@ def _added(work: Work, before: Position, fill: Fill, exposure: Exposure) -> Posi
     )
 
 
+def _dealt_cost(fill: Fill) -> Decimal:
+    return _cost(fill.price, fill.volume) if fill.cost is None else fill.cost
+
+
 def _lp_cost(fill: Fill) -> Decimal:
     return _cost(fill.lp_price, fill.volume) if fill.lp_price is not None else ZERO
 
@@ -174,14 +190,14 @@ def _close(work: Work, order: Order, fill: Fill) -> Charges:
     position = roll_position(work, work.state.positions[order.position_id])
     closed_cost = _share(position.cost, fill.volume, position.volume, COST_DIGITS)
     profit = _profit(work, position, fill, closed_cost)
+    entry = DealEntry.OUT_BY if order.reason is OrderReason.CLOSE_BY else DealEntry.OUT
     charges = NO_CHARGES
     if not deals_plainly(work, work.account(order.account), order.symbol):
-        charges = _charges(work, order, fill, DealEntry.OUT, profit=profit)
+        charges = _charges(work, order, fill, entry, profit=profit)
     swap, left = _swap_share(work, position, fill.volume)
-    deal = _deal(work, order, fill, DealEntry.OUT, position.id, charges, profit=profit, swap=swap)
+    deal = _deal(work, order, fill, entry, position.id, charges, profit=profit, swap=swap)
     work.emit(DealMade(deal))
-    in_flight = order.id in work.state.orders
-    after = _reduced(work, position, fill, closed_cost, unlock=fill.volume if in_flight else ZERO, swap=left)
+    after = _reduced(work, position, fill, closed_cost, unlock=fill.volume if order.attempts else ZERO, swap=left)
     work.emit(PositionChanged(after) if after.volume else PositionClosed(after))
     _post_deal(work, deal, charges)
     _count_day_trade(work, position)
@@ -209,9 +225,20 @@ def _share(whole: Decimal, part: Decimal, of: Decimal, digits: int) -> Decimal:
     return whole if part == of else round_half_up(whole * part / of, digits)
 
 
+def cost_of(position: Position, volume: Decimal) -> Decimal:
+    """Open price x lots of the next `volume` that is closed."""
+    return _share(position.cost, volume, position.volume, COST_DIGITS)
+
+
+def lp_cost_of(position: Position, volume: Decimal) -> Decimal:
+    """The same at the provider's prices, of the part that stands there."""
+    return _share(position.cost_a, volume, position.volume_a, COST_DIGITS)
+
+
 def _profit(work: Work, position: Position, fill: Fill, closed_cost: Decimal) -> Decimal:
     """Realised result in the account's currency."""
-    profit = result_of(work, position, volume=fill.volume, closed_cost=closed_cost, price=fill.price)
+    dealt = fill.price * fill.volume if fill.cost is None else fill.cost
+    profit = result_of(work, position, volume=fill.volume, closed_cost=closed_cost, close_cost=dealt)
     assert profit is not None, "a fill that cannot be valued must wait in the inbox"
     return profit
 
@@ -285,7 +312,11 @@ def _deal(
         volume=fill.volume,
         price=fill.price,
         profit=profit,
-        commission=plain if charges is NO_CHARGES else plain + charges.commission,
+        commission=ZERO
+        if entry is DealEntry.OUT_BY
+        else plain
+        if charges is NO_CHARGES
+        else plain + charges.commission,
         at_us=work.now_us,
         book=fill.book,
         lp=fill.lp,
@@ -351,7 +382,8 @@ def _post_lp_result(work: Work, position: Position, deal: Deal, fill: Fill) -> N
     assert fill.lp_price is not None
     instrument = work.instrument(position.symbol)
     cost = _share(position.cost_a, fill.volume, position.volume_a, COST_DIGITS)
-    result = position.side.sign * (fill.lp_price * fill.volume - cost) * instrument.contract_size
+    dealt = fill.lp_price * fill.volume if fill.lp_cost is None else fill.lp_cost
+    result = position.side.sign * (dealt - cost) * instrument.contract_size
     amount = round_half_up(result, work.config.currency_digits[instrument.quote])
     if not amount:
         return

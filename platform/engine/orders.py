@@ -12,9 +12,22 @@ from bbook.dealing import HouseFill
 from bbook.dealing import fill as deal_with_house
 from engine.costs import expected_costs
 from engine.fills import Fill, book_fill
+from engine.following import check_conversion, send_close
 from engine.frozen import check_order_frozen
 from engine.gates import check_gates, remember_order
 from engine.guarantees import guarantee_fee
+from engine.netting import (
+    Ways,
+    check_free,
+    check_reducing,
+    closed_exposure,
+    is_busy,
+    is_netting,
+    netted,
+    reduces,
+    ways_of,
+)
+from engine.oco import cancel_siblings
 from engine.replies import Asked, late, refuse, reject, tell, tell_working, use_key
 from engine.routes import routing_facts, send_leg
 from engine.work import Work
@@ -32,12 +45,14 @@ from trading.events import (
     OrderExpired,
     OrderFilled,
     OrderModified,
+    OrderPartiallyFilled,
     OrderRejected,
     OrderRouted,
     OrderTriggered,
 )
 from trading.instructions import (
     IMMEDIATE,
+    OCO_NAME_MAX,
     check_against_market,
     check_expiry,
     check_price_grid,
@@ -74,9 +89,12 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
         return
     instrument = work.state.terms.of(account.group, command.symbol)
     order = _asked_for(work, command)
-    refused = late(work, command) or check_opening(
-        account=account, instrument=instrument, side=command.side, volume=command.volume
-    )
+    if is_netting(work, account) and reduces(work, order):
+        refused = late(work, command) or check_reducing(instrument, command.volume)
+    else:
+        refused = late(work, command) or check_opening(
+            account=account, instrument=instrument, side=command.side, volume=command.volume
+        )
     if refused is not None or instrument is None:
         reject(work, asked, order, refused or Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered"))
         return
@@ -85,11 +103,11 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
         order = replace(order, expires_us=day_end(instrument.sessions, work.now_us) or work.now_us)
     quote = work.quote(command.symbol)
     seen = _seen(work, account, instrument, quote)
-    refused = (
-        check_shape(command, instrument, work.now_us)
-        or _check_market(work, order, instrument, quote, seen)
-        or check_gates(work, account, order, seen)
-    )
+    refused = check_shape(command, instrument, work.now_us) or _check_market(work, order, instrument, quote, seen)
+    if refused is None and is_netting(work, account) and seen is not None and is_dealable(order, seen):
+        order, refused = netted(work, order), check_free(work, account.id, order.symbol)
+    if refused is None and not order.closes:
+        refused = check_gates(work, account, order, seen)
     exposure = None
     if refused is None:
         exposure, refused = _margin_for(work, account, order, seen)
@@ -122,6 +140,7 @@ def _asked_for(work: Work, command: PlaceOrder) -> Order:
         created_us=work.now_us,
         updated_us=work.now_us,
         comment=command.comment,
+        oco_group=command.oco_group[:OCO_NAME_MAX],
         time_in_force=command.time_in_force or usual_time_in_force(command.type),
         **({} if is_plain_market(command) else storable_terms(command)),
     )
@@ -167,13 +186,41 @@ def is_dealable(order: Order, seen: ClientQuote) -> bool:
 
 
 def _deal_new(work: Work, asked: Asked, order: Order, quote: Quote) -> None:
+    if order.closes or order.netted:
+        _deal_netted(work, asked, order, quote)
+        return
     decision = route(routing_facts(work, order, quote), work.config.policy)
     if decision.lacks_provider:
         refused = Refused(Refusal.NO_CONNECTION, "no liquidity provider can take the order now")
         reject(work, asked, replace(order, **NOTHING_RESERVED), refused, decision)
         return
     use_key(work, asked, order.id)
-    dealt = carry_out(work, order, decision, quote)
+    _tell_dealt(work, asked, carry_out(work, order, decision, quote))
+
+
+def deal_reversal(work: Work, asked: Asked, account: Account, order: Order, quote: Quote) -> None:
+    """A reversal that can be dealt at this price: the margin of the whole intent, then the close and the opening."""
+    seen = client_quote(quote, work.group_of(account), work.terms_for(account, order.symbol))
+    exposure, refused = _margin_for(work, account, order, seen)
+    if refused is not None:
+        reject(work, asked, order, refused)
+    else:
+        _deal_netted(work, asked, replace(order, **reserved(exposure)), quote)
+
+
+def _deal_netted(work: Work, asked: Asked, order: Order, quote: Quote) -> None:
+    """A new order that closes first, and opens with the rest if there is any."""
+    ways = ways_of(work, order, quote)
+    if ways.refused is not None:
+        reject(work, asked, replace(order, **NOTHING_RESERVED), ways.refused, ways.recorded)
+        return
+    use_key(work, asked, order.id)
+    _tell_dealt(work, asked, close_and_open(work, order, ways, quote))
+
+
+def _tell_dealt(work: Work, asked: Asked, dealt: Order) -> None:
+    if dealt.oco_group:
+        cancel_siblings(work, dealt)
     if dealt.is_terminal:
         tell(work, asked, dealt)
     else:
@@ -210,6 +257,41 @@ def carry_out(work: Work, order: Order, decision: Decision, quote: Quote) -> Ord
     return filled
 
 
+def close_and_open(work: Work, order: Order, ways: Ways, quote: Quote) -> Order:
+    """The closing lots first: the house deals them at once and the rest follows, a provider's answer is waited for."""
+    position = work.state.positions[order.position_id]
+    if order.book is None:
+        work.emit(OrderRouted(order.id, ways.recorded))
+    order = replace(order, book=ways.close.book, volume_a=order.filled_a + ways.close.volume_a)
+    if ways.close.volume_a:
+        return send_close(work, _accepted(work, order), position, ways.close.lp)
+    if ways.opening is not None and ways.opening.volume_a:
+        order = _accepted(work, order)
+    order = book_fill(work, order, replace(house_fill(work, order, quote), volume=order.closing_volume))
+    if ways.opening is not None:
+        return _open_rest(work, order, ways.opening, quote)
+    filled = replace(order, status=OrderStatus.FILLED, **NOTHING_RESERVED)
+    work.emit(OrderFilled(filled))
+    return filled
+
+
+def _accepted(work: Work, order: Order) -> Order:
+    """Handed to a provider for the first time."""
+    if order.filled_volume:
+        return order
+    order = replace(order, status=OrderStatus.PENDING_NEW)
+    work.emit(OrderAccepted(order))
+    return order
+
+
+def _open_rest(work: Work, order: Order, decision: Decision, quote: Quote) -> Order:
+    order = carry_out(work, order, decision, quote)
+    if not order.is_terminal:
+        order = replace(order, status=OrderStatus.PARTIALLY_FILLED)
+        work.emit(OrderPartiallyFilled(order))
+    return order
+
+
 def house_fill(work: Work, order: Order, quote: Quote) -> Fill:
     """The house deals what is open of the order at the price its client sees."""
     account = work.account(order.account)
@@ -237,13 +319,18 @@ def trigger(work: Work, order: Order, quote: Quote) -> None:
 
 def deal_resting(work: Work, account: Account, order: Order, quote: Quote, seen: ClientQuote) -> None:
     """Look at the margin once more, route, and deal. Without a provider the order waits on for the next price."""
-    refused = _check_turn(work, account, order)
+    resting = order
+    if is_netting(work, account):
+        if is_busy(work, account.id, order.symbol):
+            return
+        order = netted(work, order)
+    refused = None if order.closes else _check_turn(work, account, order)
     exposure = None
     if refused is None:
         exposure, refused = _margin_for(work, account, order, seen)
     if refused is not None:
         rejected = replace(
-            order,
+            resting,
             status=OrderStatus.CANCELED if order.filled_volume else OrderStatus.REJECTED,
             refusal=refused.code.value,
             detail=refused.detail,
@@ -252,10 +339,22 @@ def deal_resting(work: Work, account: Account, order: Order, quote: Quote, seen:
         )
         work.emit(OrderCanceled(rejected) if order.filled_volume else OrderRejected(rejected))
         return
-    facts = routing_facts(work, order, quote)
-    decision = route(facts, work.config.policy)
-    if not decision.lacks_provider:
-        carry_out(work, replace(order, **reserved(exposure), updated_us=work.now_us), decision, quote)
+    _deal_waiting(work, replace(order, **reserved(exposure), updated_us=work.now_us), quote)
+
+
+def _deal_waiting(work: Work, order: Order, quote: Quote) -> None:
+    if order.closes or order.netted:
+        ways = ways_of(work, order, quote)
+        is_dealt = ways.refused is None
+        if is_dealt:
+            close_and_open(work, order, ways, quote)
+    else:
+        decision = route(routing_facts(work, order, quote), work.config.policy)
+        is_dealt = not decision.lacks_provider
+        if is_dealt:
+            carry_out(work, order, decision, quote)
+    if is_dealt and order.oco_group:
+        cancel_siblings(work, order)
 
 
 def _check_turn(work: Work, account: Account, order: Order) -> Refused | None:
@@ -273,12 +372,14 @@ def _margin_for(
     work: Work, account: Account, order: Order, seen: ClientQuote | None
 ) -> tuple[Exposure | None, Refused | None]:
     """What the order ties up at its expected price, or why it cannot have it."""
+    if order.closes:
+        return None, check_conversion(work, work.state.positions[order.position_id])
     price = order.price or order.stop_price
     if seen is not None:
         price = expected_price(order, seen) if not order.is_triggered else price or expected_price(order, seen)
     if price is None:
         return None, Refused(Refusal.NO_QUOTES, f"no price for {order.symbol} yet")
-    exposure = order_charge(work, order, order.open_volume, price)
+    exposure = order_charge(work, order, order.open_volume - order.closing_volume, price)
     return exposure, check_margin(work, account, order, exposure)
 
 
@@ -291,18 +392,24 @@ def check_margin(work: Work, account: Account, order: Order, exposure: Exposure 
         return Refused(Refusal.NO_QUOTES, f"a price that values the account in {account.currency} is missing")
     if order.protection.is_guaranteed:
         costs += guarantee_fee(work, account, order.symbol, order.open_volume)
-    before = work.state.orders.get(order.id)
-    held = None if before is None else order_exposure(before)
-    intent = Intent(closes=() if held is None else (held,), opens=(exposure,))
-    after = work.state.margin_of(account.id).margin_after(intent)
+    gone = _gone_with(work, order)
+    after = work.state.margin_of(account.id).margin_after(Intent(closes=gone, opens=(exposure,)))
     policy, digits = work.group_of(account).margin.free_margin, work.config.currency_digits[account.currency]
     if free_margin(worth, after, policy, digits) < costs:
-        used = work.state.margin_used(account.id) - (ZERO if held is None else held.margin)
+        used = work.state.margin_used(account.id) - sum((exposure.margin for exposure in gone), ZERO)
         need, have = plain(after - used), plain(free_margin(worth, used, policy, digits))
         return Refused(
             Refusal.INSUFFICIENT_MARGIN, f"the order needs {need} {account.currency} of margin, free is {have}"
         )
     return None
+
+
+def _gone_with(work: Work, order: Order) -> tuple[Exposure, ...]:
+    """What the order sets free as it is dealt: what it holds itself, and the position that a reversal closes."""
+    before = work.state.orders.get(order.id)
+    held = None if before is None else order_exposure(before)
+    gone = () if held is None else (held,)
+    return (*gone, closed_exposure(work, order)) if order.netted else gone
 
 
 def money_point(work: Work, account: Account) -> Decimal:

@@ -244,7 +244,7 @@ def _reopening_night(work: Work, terms: Instrument, position: Position, held: Sw
         return Night(due=due, charge=charge)
     parts: list[Reopened] = []
     for book, volume, cost in _in_books(position):
-        profit = result_of(work, position, volume=volume, closed_cost=cost, price=prices.close_price)
+        profit = result_of(work, position, volume=volume, closed_cost=cost, close_cost=prices.close_price * volume)
         if profit is None:
             return None
         parts.append(Reopened(book=book, volume=volume, profit=profit))

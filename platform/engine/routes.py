@@ -13,6 +13,7 @@ from trading.instructions import better_of
 from trading.liquidity import LegStatus, LpOrder
 from trading.numbers import ZERO
 from trading.orders import Order, OrderType, TimeInForce
+from trading.positions import Position
 from trading.pricing import client_price, price_shift
 from trading.quotes import Quote
 
@@ -35,10 +36,18 @@ def routing_facts(work: Work, order: Order, quote: Quote) -> RoutingFacts:
     )
 
 
-def _providers_for(work: Work, order: Order) -> dict[str, LpSettings]:
-    """All of them; but a position stands at one provider, so an order that has filled a part there stays there."""
+def position_to_join(work: Work, order: Order) -> Position | None:
+    """The position that the order's opening volume adds to: its own so far, or the one that a netting account holds."""
     position = work.state.positions.get(order.position_id)
-    if order.closes or position is None or not position.lp:
+    if position is None and work.state.nets.positions:
+        position = work.state.positions.get(work.state.nets.positions.get((order.account, order.symbol), 0))
+    return position if position is not None and position.side is order.side else None
+
+
+def _providers_for(work: Work, order: Order) -> dict[str, LpSettings]:
+    """All of them; but a position stands at one provider, so what adds to it goes there or to the house."""
+    position = position_to_join(work, order)
+    if position is None or not position.lp:
         return work.config.lps
     return {name: lp for name, lp in work.config.lps.items() if name == position.lp}
 
@@ -96,7 +105,7 @@ def send_leg(work: Work, order: Order, lp: str, *, price: Decimal | None = None)
                 side=order.side,
                 volume=volume,
                 quantity=volume * work.instrument(order.symbol).contract_size,
-                position_id=order.position_id if order.closes else 0,
+                position_id=order.position_id if order.is_closing else 0,
                 status=LegStatus.WORKING,
                 created_us=work.now_us,
                 updated_us=work.now_us,

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.books import Books
+from engine.nets import Nets
 from engine.tidy import Tidy
 from trading.accounts import Account, DayTurnover
 from trading.configuration import Config
@@ -125,7 +126,7 @@ class State:
 
     __slots__ = (
         "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
-        "margins", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent", "shard", "terms",
+        "margins", "nets", "oco", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent", "shard", "terms",
         "throttles", "turnovers", "waiters", "withdrawals",
     )  # fmt: skip
 
@@ -153,6 +154,10 @@ class State:
         self.margins: dict[int, AccountMargin] = {}
         self.portfolios: dict[int, Portfolio] = {}
         self.books = Books()
+        self.nets = Nets()
+        self.nets.renew(self)
+        self.oco: dict[tuple[int, str], set[int]] = {}
+        """Live orders that cancel each other, per account and name."""
         self.quotes: dict[str, Quote] = {}
         self.keys: dict[tuple[int, str], KeyRecord] = {}
         self.waiters: dict[int, Waiter] = {}
@@ -166,6 +171,7 @@ class State:
         self.books.renew(self)
         for account in list(self.margins):
             self.renew_margin(account)
+        self.nets.renew(self)
 
     def margin_used(self, account: int) -> Decimal:
         """Margin of open positions and of waiting and working orders together, in the account's currency."""
@@ -248,9 +254,12 @@ def rebuild(
         _portfolio(state, position.account).positions[position.id] = None
     for order in state.orders.values():
         _portfolio(state, order.account).orders[order.id] = None
+        if order.oco_group:
+            _set_oco(state, order)
     for account_number in state.portfolios:
         state.renew_margin(account_number)
     state.books.renew(state)
+    state.nets.renew(state)
     return state
 
 
@@ -275,8 +284,24 @@ def _set_order(state: State, event: Any) -> None:
     if before is not None or not order.is_terminal:
         _change_live_order(state, before, order)
     state.books.set_order(state, order)
+    if order.oco_group:
+        _set_oco(state, order)
+    if state.nets.groups:
+        state.nets.set_order(state, order)
     if order.id >= state.counters.order:
         state.counters.order = order.id + 1
+
+
+def _set_oco(state: State, order: Order) -> None:
+    place = order.account, order.oco_group
+    if not order.is_terminal:
+        state.oco.setdefault(place, set()).add(order.id)
+        return
+    left = state.oco.get(place, set()) - {order.id}
+    if left:
+        state.oco[place] = left
+    else:
+        state.oco.pop(place, None)
 
 
 def _change_live_order(state: State, before: Order | None, order: Order) -> None:
@@ -343,6 +368,8 @@ def _set_position(state: State, event: Any) -> None:
         _move_margin(state, position.account, removed, position_exposure(position) if position.volume else None)
     if _protection_moved(before, position):
         state.books.set_position(state, position)
+    if state.nets.groups:
+        state.nets.set_position(state, position)
     if position.id >= state.counters.position:
         state.counters.position = position.id + 1
 

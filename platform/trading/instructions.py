@@ -43,6 +43,8 @@ ALLOWED: dict[OrderType, frozenset[TimeInForce]] = {
 PRICE_LIMIT = Decimal(10) ** 9
 EXPIRY_LIMIT_US = 4_102_444_800_000_000
 """The year 2100."""
+OCO_NAME_MAX = 32
+"""Characters in the name of a group of orders that cancel each other."""
 NEEDS_PRICE = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
 NEEDS_STOP = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
@@ -54,11 +56,18 @@ def usual_time_in_force(order_type: OrderType) -> TimeInForce:
 def check_shape(command: PlaceOrder, instrument: Instrument, now_us: int) -> Refused | None:
     """Everything that is wrong with the instruction by itself."""
     return (
-        _check_prices(command, instrument)
+        _check_oco(command)
+        or _check_prices(command, instrument)
         or _check_life(command, now_us)
         or check_protection_terms(command.protection, instrument)
         or check_protection_offer(command.protection, instrument)
     )
+
+
+def _check_oco(command: PlaceOrder) -> Refused | None:
+    if len(command.oco_group) > OCO_NAME_MAX:
+        return Refused(Refusal.INVALID_REQUEST, f"the name of an OCO group has at most {OCO_NAME_MAX} characters")
+    return None
 
 
 def _check_prices(command: PlaceOrder, instrument: Instrument) -> Refused | None:

@@ -186,6 +186,18 @@ class Order(Struct, frozen=True, kw_only=True):
         return self.volume - self.filled_volume
 
     @property
+    def is_closing(self) -> bool:
+        """The next lot that is filled closes a part of its position."""
+        return self.closes or self.netted > self.filled_volume
+
+    @property
+    def closing_volume(self) -> Decimal:
+        """Lots that are still to close its position."""
+        if self.closes:
+            return self.open_volume
+        return max(self.netted - self.filled_volume, ZERO)
+
+    @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
 

@@ -15,7 +15,10 @@ from trading.protection import UNPROTECTED, Protection
 
 
 class Position(Struct, frozen=True, kw_only=True):
-    """One position of a hedging account. Volumes are lots, costs are price x lots in the quote currency's price units."""
+    """One position of an account; of a netting account the only one in its symbol.
+
+    Volumes are lots, costs are price x lots in the quote currency's price units.
+    """
 
     id: int
     account: int

@@ -18,13 +18,24 @@ from engine.recovery import FencedError, HaltedError, recover, take_over
 from engine.state import state_hash
 from engine.step import CommandsTaken, Committed, Failure, QuotesTaken, ReportsTaken, Step, Stopping, Taken, Write
 from tests import invariants
-from tests.support.builders import CURRENCY_DIGITS, NOW_US, config, eurusd, quote
+from tests.support.builders import CURRENCY_DIGITS, NOW_US, config, eurusd, group, quote
 from trading.accounts import ClientClass
-from trading.commands import AnyCommand, ClosePosition, Deposit, OpenAccount, PlaceOrder, ReloadConfig
+from trading.commands import (
+    AnyCommand,
+    CloseBy,
+    ClosePosition,
+    ClosePositions,
+    Deposit,
+    OpenAccount,
+    PlaceOrder,
+    ReloadConfig,
+)
 from trading.liquidity import ExecutionReport, LegStatus, ReportKind
+from trading.margining.terms import Accounting, MarginPolicy
 from trading.orders import OrderType, Side
 
 Connection = psycopg.Connection[Any]
+NAME = "00000000-0000-7000-8000-{:012d}"
 
 
 class Shard:
@@ -206,6 +217,60 @@ def test_a_limit_that_comes_back_from_its_provider_is_routed_again(shard: Shard,
     assert one(connection, "SELECT count(*) FROM lp_order") == 2
     assert one(connection, "SELECT count(*) FROM routing_decision") == 1
     check(connection)
+
+
+def test_a_pair_closed_by_each_other_a_reversal_and_orders_that_cancel_each_other_are_stored(
+    shard: Shard, connection: Connection
+) -> None:
+    """With a netting account beside them; and what is half done when the memory is lost goes on as it was."""
+    groups = {**config().groups, "net": group("net", margin=MarginPolicy(accounting=Accounting.NETTING))}
+    second = config(version=2, groups=groups)
+    connection.execute("INSERT INTO config_version VALUES (2, %s, now(), 'test')", (encode(second).decode(),))
+    shard.do(
+        ReloadConfig(id="config:2", key="config:2", version=2, config=load_config(connection)),
+        *opened(3, group="net", client_class=ClientClass.PROFESSIONAL),
+    )
+    shard.do(buy(1), buy(2, side=Side.SELL, volume="0.07"))
+    shard.do(CloseBy(id=NAME.format(3), key="pair", account=1, position_id=1, by_position_id=2))
+    assert one(connection, "SELECT array_agg(entry ORDER BY id), sum(commission) FROM deal WHERE order_id > 2") == (
+        ["out_by", "out_by"],
+        0,
+    )
+    far = {"type": OrderType.LIMIT, "price": Decimal("1.00000"), "oco_group": "either"}
+    shard.do(structs.replace(buy(4), **far), structs.replace(buy(5), oco_group="either"))
+    assert one(connection, "SELECT status, detail FROM trade_order WHERE oco_group <> '' ORDER BY id LIMIT 1") == (
+        "canceled",
+        "order 6 of the group either was dealt",
+    )
+    shard.do(buy(6, account=3))
+    facts = Facts(shard.url)
+    say(connection, fill_of(shard, "E1", "1.08520"), 1)
+    shard.take_inbox(facts)
+    shard.do(buy(7, account=3, side=Side.SELL, volume="0.25"))
+    say(connection, fill_of(shard, "E2", "1.08510", Decimal(4000)), 2)
+    shard.take_inbox(facts)
+    live = state_hash(shard.step.state)
+    shard.recover()
+    assert state_hash(shard.step.state) == live
+    assert shard.step.state.nets.dealing == {(3, "EURUSD"): {8}}
+    say(connection, fill_of(shard, "E3", "1.08510", Decimal(6000)), 3)
+    shard.take_inbox(facts)
+    say(connection, fill_of(shard, "E4", "1.08500"), 4)
+    shard.take_inbox(facts)
+    assert one(connection, "SELECT side, volume, lp FROM position WHERE account = 3 AND volume > 0") == (
+        "sell",
+        Decimal("0.15"),
+        "YOFX1",
+    )
+    assert one(connection, "SELECT status, netted, closes FROM trade_order WHERE id = 8") == (
+        "filled",
+        Decimal("0.10"),
+        False,
+    )
+    shard.do(ClosePositions(id=NAME.format(8), key="out", account=1))
+    assert one(connection, "SELECT count(*) FROM position WHERE account = 1 AND volume > 0") == 0
+    check(connection)
+    facts.close()
 
 
 def test_rows_of_the_inbox_after_a_gap_wait(shard: Shard, connection: Connection) -> None:

@@ -14,18 +14,31 @@ import pytest
 
 from bus import codec
 from engine.books import trigger_of, triggers_of
+from engine.nets import Nets
 from engine.state import State, rebuild, state_hash
 from tests.support.builders import config as demo_config
-from tests.support.world import World
+from tests.support.builders import group
+from tests.support.world import World, order_of
 from trading.accounts import ClientClass
-from trading.commands import CancelAll, CancelOrder, ExpireOrders, ModifyOrder, ModifyProtection
-from trading.configuration import Config
+from trading.commands import (
+    CancelAll,
+    CancelOrder,
+    CloseBy,
+    ClosePositions,
+    ExpireOrders,
+    ModifyOrder,
+    ModifyProtection,
+    ReversePosition,
+    Which,
+)
+from trading.configuration import Config, Markup
 from trading.events import ChildOrderRouted, CommandKeyed, DealMade, OrderRouted, PositionOpened
 from trading.guarantee import GuaranteeTerms
 from trading.liquidity import LpOrder, ReportKind
 from trading.margin import holdings_of
 from trading.margining.reference import account_margin as reference_margin
-from trading.orders import Order, OrderType, Side, TimeInForce
+from trading.margining.terms import Accounting, MarginPolicy
+from trading.orders import DealEntry, Order, OrderType, Side, TimeInForce
 from trading.positions import Position
 from trading.protection import ProtectionTerms, StopTriggerMethod
 from trading.spreads import SpreadTerms, TooWide
@@ -49,8 +62,11 @@ class History:
                 2, currency="EUR", group="pro", leverage=200, client_class=ClientClass.PROFESSIONAL
             ),
             self.world.open_account(3, currency="USD", group="vip", deposit="500000", leverage=100),
+            self.world.open_account(4, currency="USD", group="net", deposit="100000", leverage=200),
+            self.world.open_account(
+                5, currency="EUR", group="net", deposit="50000", leverage=200, client_class=ClientClass.PROFESSIONAL
+            ),
         ]
-        self.deposited = {"USD": Decimal(550_000), "EUR": Decimal(10_000)}
         for symbol in SYMBOLS:
             self.move_price(symbol)
         self.world.price("EURJPY", "165.000", "165.010")
@@ -61,7 +77,8 @@ class History:
         moves = [
             (self.move_price, 40), (self.place, 20), (self.rest, 20), (self.close, 15), (self.answer, 45),
             (self.repeat, 4), (self.protect, 8), (self.change, 6), (self.take_back, 3), (self.expire, 2),
-            (self.wait, 5), (self.lose_memory, 1),
+            (self.wait, 5), (self.lose_memory, 1), (self.close_by, 8), (self.reverse, 6), (self.close_many, 1),
+            (self.rest_pair, 4),
         ]  # fmt: skip
         names, weights = zip(*moves, strict=True)
         for step in range(operations):
@@ -168,6 +185,45 @@ class History:
         part = None if self.random.random() < 0.5 or free <= 0 else f"{free * self.random.randint(1, 99) / 100:.2f}"
         self.world.close(position.account, position.id, part)
 
+    def close_by(self) -> None:
+        """Two positions of one account and symbol where there are some, opposite or not."""
+        position = self.some_position()
+        if position is None:
+            return
+        others = [
+            other.id
+            for other in self.world.state.positions.values()
+            if (other.account, other.symbol) == (position.account, position.symbol) and other.id != position.id
+        ]
+        name = self.world.request()
+        by = self.random.choice(others or [position.id])
+        self.world.run(CloseBy(id=name, key=name, account=position.account, position_id=position.id, by_position_id=by))
+
+    def reverse(self) -> None:
+        position = self.some_position()
+        if position is not None:
+            name = self.world.request()
+            self.world.run(
+                ReversePosition(id=name, key=name, account=position.account, position_id=position.id, reply_to="test")
+            )
+
+    def close_many(self) -> None:
+        name = self.world.request()
+        which = self.random.choice(list(Which))
+        account = self.random.choice(self.accounts)
+        self.world.run(ClosePositions(id=name, key=name, account=account, which=which))
+
+    def rest_pair(self) -> None:
+        """Two orders around the price, of which one at most shall be dealt."""
+        symbol, account = self.random.choice(list(SYMBOLS)), self.random.choice(self.accounts)
+        pair = f"pair {self.world.requests}"
+        for side in (Side.BUY, Side.SELL):
+            done = self.world.place(
+                account, symbol, side, "0.40", type=OrderType.LIMIT, price=self.near(symbol), oco_group=pair
+            )
+            if not order_of(done).is_resting:
+                return  # dealt already: there is nobody to cancel it
+
     def some_position(self) -> Position | None:
         positions = list(self.world.state.positions.values())
         return self.random.choice(positions) if positions else None
@@ -235,9 +291,17 @@ class History:
         self.check_keys()
         assert set(self.lp_books.values()) <= {0}
         assert self.world.state.orders == {}
+        self.check_pairs()
         assert all(self.world.state.margin_used(account) == 0 for account in self.accounts)
 
     # --- what must hold ---
+
+    def check_pairs(self) -> None:
+        """Of orders that cancel each other one at most was dealt."""
+        events = [event for done in self.world.executed for event in done.events]
+        last = {event.order.id: event.order for event in events if hasattr(event, "order")}
+        dealt = Counter((o.account, o.oco_group) for o in last.values() if o.oco_group and o.filled_volume)
+        assert set(dealt.values()) <= {1}
 
     def check_keys(self) -> None:
         """What a table holds once is said once: the database would refuse the batch with the second."""
@@ -260,6 +324,8 @@ class History:
         for position in state.positions.values():
             assert 0 <= position.locked <= position.volume
             assert 0 <= position.volume_a <= position.volume
+            closing = (o for o in state.orders.values() if o.attempts and o.is_closing and o.position_id == position.id)
+            assert position.locked == sum((order.closing_volume for order in closing), Decimal(0))
         for order in state.orders.values():
             assert order.filled_volume <= order.volume
             assert order.is_resting or any(leg.order_id == order.id for leg in state.legs.values())
@@ -268,6 +334,7 @@ class History:
         state = self.world.state
         fresh = holdings_of(state.positions.values())
         self.check_books()
+        self.check_nets()
         for account, symbols in fresh.items():
             for symbol, holding in symbols.items():
                 kept = state.holdings[account][symbol]
@@ -290,6 +357,18 @@ class History:
             assert state.margin_used(account) == reference_margin(
                 exposures, rules=rules, policy=group.margin, digits=digits
             )
+
+    def check_nets(self) -> None:
+        """The indexes are what the orders and positions say."""
+        state = self.world.state
+        nets = Nets()
+        nets.renew(state)
+        assert (state.nets.positions, state.nets.dealing) == (nets.positions, nets.dealing)
+        oco: dict[tuple[int, str], set[int]] = {}
+        for order in state.orders.values():
+            if order.oco_group:
+                oco.setdefault((order.account, order.oco_group), set()).add(order.id)
+        assert state.oco == oco
 
     def check_books(self) -> None:
         """What waits for a price is exactly what the orders and positions say."""
@@ -317,7 +396,12 @@ def _every_rule() -> Config:
         "XAUUSD": {"spread": SpreadTerms(max_points=15, too_wide=TooWide.REFUSE)},
     }
     changed = {symbol: msgspec.structs.replace(plain.instruments[symbol], **these) for symbol, these in terms.items()}
-    return msgspec.structs.replace(plain, instruments={**plain.instruments, **changed})
+    net = group(
+        "net", leverage_max=200, markup=Markup(bid=1, ask=1), margin=MarginPolicy(accounting=Accounting.NETTING)
+    )
+    return msgspec.structs.replace(
+        plain, instruments={**plain.instruments, **changed}, groups={**plain.groups, "net": net}
+    )
 
 
 def reborn(state: State) -> State:
@@ -350,6 +434,8 @@ def test_random_histories_conserve_money_and_positions(seed: int) -> None:
     history.run(OPERATIONS)
     assert history.counts["lose_memory"] > 0, f"seed {seed} never lost its memory"
     assert len(history.said) > 100, f"seed {seed} hardly traded: {history.counts}"
+    entries = Counter(deal.entry for deal in history.world.deals())
+    assert set(entries) == set(DealEntry), f"seed {seed} never closed in every way: {entries}"
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

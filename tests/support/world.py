@@ -151,6 +151,14 @@ class World:
     def balance(self, account: int) -> Decimal:
         return self.state.accounts[account].balance
 
+    def reserved(self) -> dict[int, Decimal]:
+        """What live orders hold of their accounts' margin; accounts whose orders hold nothing are left out."""
+        held: dict[int, Decimal] = {}
+        for order in self.state.orders.values():
+            if order.margin_reserved:
+                held[order.account] = held.get(order.account, Decimal(0)) + order.margin_reserved
+        return held
+
     def positions(self, account: int) -> list[Position]:
         return [p for p in self.state.positions.values() if p.account == account]
 

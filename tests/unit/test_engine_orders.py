@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.core import Executed
+from tests.support.builders import condition, policy, rule
 from tests.support.builders import config as demo_config
 from tests.support.world import World, leg_of, order_of, refusal_of
 from trading.accounts import ClientClass
@@ -430,3 +431,27 @@ def test_where_there_are_no_hours_a_day_ends_at_five_in_new_york(world: World) -
     world.price("EURUSD", "1.10000", "1.10010")
     order = order_of(limit(world, Side.BUY, "1.09950", time_in_force=TimeInForce.DAY))
     assert order.expires_us == MONDAY_TEN + 12 * HOUR  # 17:00 in New York is 22:00 UTC in winter
+
+
+def test_the_house_never_deals_less_than_nothing_of_an_order_that_is_routed_anew() -> None:
+    """Shared while it is large, all to the market when what is left of it is small: the house's part is done already."""
+    rules = (
+        rule("large", condition("volume", ">=", "1"), action="C", id=1),
+        rule("small", action="A", id=2),
+    )
+    world = World(demo_config(policy=policy(*rules)))
+    world.open_account(2, group="pro", deposit="100000", leverage=100)
+    world.price("EURUSD", "1.10000", "1.10010")
+    limit(world, Side.BUY, "1.09950", account=2, volume="1.50")
+    first = world.price("EURUSD", "1.09940", "1.09950")
+    assert first is not None
+    world.fill(leg_of(first), "1.09950", "45000")
+    world.report(leg_of(first), ReportKind.CANCELED)
+    second = world.price("EURUSD", "1.09930", "1.09940")
+    assert second is not None
+    assert leg_of(second).volume == Decimal("0.75")
+    world.fill(leg_of(second), "1.09940", "10000")
+    assert all(deal.volume > 0 for deal in world.deals())
+    world.fill(leg_of(second), "1.09940", "65000")
+    (position,) = world.positions(2)
+    assert (position.volume, position.volume_a) == (Decimal("1.50"), Decimal("1.20"))

@@ -52,11 +52,7 @@ def order_exposure(order: Order) -> Exposure | None:
 
 def opening_volume(order: Order) -> Decimal:
     """What is still to be filled of the order and opens risk."""
-    if order.closes:
-        return ZERO
-    if order.netted > order.filled_volume:
-        return order.volume - order.netted
-    return order.volume - order.filled_volume
+    return order.open_volume - order.closing_volume
 
 
 def reserved(exposure: Exposure | None) -> dict[str, Any]:
