@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from engine.closeby import close_by
 from engine.closes import close_position, modify_protection
 from engine.corporate import expire_instrument, pay_dividend, split_instrument
+from engine.corrections import correct_deal
 from engine.executions import apply_execution
 from engine.funds import adjust, deposit, grant_bonus, grant_credit, request_withdrawal, settle_withdrawal
 from engine.gates import check_messages
@@ -42,6 +43,7 @@ from trading.commands import (
     ClosePosition,
     ClosePositions,
     Command,
+    CorrectDeal,
     Deposit,
     ExpireInstrument,
     ExpireOrders,
@@ -241,6 +243,7 @@ _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
     GrantCredit: grant_credit,
     GrantBonus: grant_bonus,
     SetSwitch: set_switch,
+    CorrectDeal: correct_deal,
     PayDividend: pay_dividend,
     SplitInstrument: split_instrument,
     ExpireInstrument: expire_instrument,

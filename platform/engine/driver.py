@@ -46,7 +46,7 @@ from engine.step import (
     Unreadable,
     Write,
 )
-from trading.commands import ApplyExecution, ReloadConfig
+from trading.commands import ApplyExecution, CorrectDeal, ReloadConfig
 from trading.quotes import Quote
 
 log = structlog.get_logger()
@@ -242,6 +242,9 @@ class Driver:
     def _hydrated(self, taken: Taken | Unreadable) -> Taken | Unreadable:
         if isinstance(taken, Taken) and isinstance(taken.command, ReloadConfig):
             return Taken(self._facts.hydrated(taken.command), taken.stream_id, taken.prior)
+        if isinstance(taken, Taken) and isinstance(taken.command, CorrectDeal):
+            deals, position = self._facts.history(taken.command.deal_id)
+            return with_prior(taken, Prior(key=taken.prior.key, deals=deals, position=position))
         return taken
 
     def _fetch_reports(self) -> bool:

@@ -14,12 +14,15 @@ from psycopg import pq
 from bus.codec import DecodeError, decode_report, encode
 from bus.store import load_config
 from engine.batch import Batch
+from engine.corrections import DEALS_MAX
 from engine.rows import Rows, balances_statement, change_statement, copy_statement, parked_statement, rows_of
 from engine.state import KeyRecord, Prior
 from engine.step import Failure, Taken, Unreadable
+from engine.stored import DEAL_QUERY, POSITION_QUERY, deal_from, position_from
 from trading.commands import AnyCommand, ApplyExecution, ReloadConfig
 from trading.liquidity import LegStatus, LpOrder
-from trading.orders import Side
+from trading.orders import Deal, Side
+from trading.positions import Position
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -31,6 +34,7 @@ SESSION = (
 JOURNAL_NAME = "tribook engine journal"
 """How the writing connection calls itself: a new owner finds an old one's by it."""
 INBOX_ROWS_MAX = 256
+HISTORY_ROWS_MAX = DEALS_MAX + 1
 
 
 class NotCommittedError(Exception):
@@ -219,6 +223,17 @@ class Facts:
         rows = self._ask(f"{LEG_QUERY} WHERE cl_ord_id = ANY(%s)", (cl_ord_ids,))
         legs = [leg_from(row) for row in rows]
         return {leg.cl_ord_id: leg for leg in legs}
+
+    def history(self, deal_id: int) -> tuple[tuple[Deal, ...], Position | None]:
+        """All deals of the position that this deal belongs to, oldest first, and the position; nothing for no such deal."""
+        found = self._ask(f"{DEAL_QUERY} WHERE id = %s", (deal_id,))
+        if not found:
+            return (), None
+        deal = deal_from(found[0])
+        of_position = f"{DEAL_QUERY} WHERE account = %s AND position_id = %s ORDER BY id LIMIT %s"
+        rows = self._ask(of_position, (deal.account, deal.position_id, HISTORY_ROWS_MAX))
+        positions = self._ask(f"{POSITION_QUERY} WHERE id = %s", (deal.position_id,))
+        return tuple(deal_from(row) for row in rows), position_from(positions[0]) if positions else None
 
     def reports(self, cursors: dict[str, int], limit: int) -> list[Taken | Unreadable]:
         """Up to `limit` rows after the providers' cursors, in the cursors' order, contiguous.

@@ -20,10 +20,11 @@ from msgspec import Struct
 from bus.codec import encode
 from engine.batch import Batch, CommandInput, Input, Parked, ParkedInput, QuoteInput, StreamPosition
 from engine.core import AccountEvent, Prior, execute, is_ready, take_quote
+from engine.corrections import history_with
 from engine.selfcheck import Sampler
 from engine.state import Counters, State, state_hash
 from trading.answers import Answer
-from trading.commands import AnyCommand, ApplyExecution
+from trading.commands import AnyCommand, ApplyExecution, CorrectDeal
 from trading.events import ChildOrderRouted, ChildOrderUpdated, Event, LedgerPosted
 from trading.liquidity import LpOrder
 from trading.quotes import Quote
@@ -327,6 +328,8 @@ class Step:
                 if not is_ready(self.state, command, self.now_us):
                     return False
                 prior = self._prior_leg(command, prior)
+            elif isinstance(command, CorrectDeal):
+                prior = self._prior_deals(command, prior)
             executed = execute(self.state, command, self.now_us, prior)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not take the shard down
             self._strike(command.id, f"{type(error).__name__}: {error}")
@@ -351,6 +354,11 @@ class Step:
     def _prior_leg(self, command: ApplyExecution, prior: Prior) -> Prior:
         ended = self._ended_legs.get(command.report.cl_ord_id)
         return prior if ended is None else Prior(prior.key, ended)
+
+    def _prior_deals(self, command: CorrectDeal, prior: Prior) -> Prior:
+        """With what is decided and not yet committed, which the database does not know."""
+        in_flight = self.in_flight.events if self.in_flight is not None else []
+        return history_with(prior, command.deal_id, [*in_flight, *self._open.events])
 
     def _remember_ended(self, events: list[Event]) -> None:
         for event in events:

@@ -15,7 +15,7 @@ from engine import recovery
 from engine.batch import Batch
 from engine.journal import JOURNAL_NAME, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect
 from engine.recovery import FencedError, HaltedError, recover, take_over
-from engine.state import state_hash
+from engine.state import Prior, state_hash
 from engine.step import CommandsTaken, Committed, Failure, QuotesTaken, ReportsTaken, Step, Stopping, Taken, Write
 from tests import invariants
 from tests.support.builders import CURRENCY_DIGITS, NOW_US, config, eurusd, group, quote
@@ -25,10 +25,14 @@ from trading.commands import (
     CloseBy,
     ClosePosition,
     ClosePositions,
+    CorrectDeal,
     Deposit,
     OpenAccount,
     PlaceOrder,
     ReloadConfig,
+    RequestWithdrawal,
+    SettleWithdrawal,
+    SplitInstrument,
 )
 from trading.liquidity import ExecutionReport, LegStatus, ReportKind
 from trading.margining.terms import Accounting, MarginPolicy
@@ -421,6 +425,74 @@ def test_the_look_up_waits_for_the_transaction_it_asks_about(shard: Shard, house
         slow.commit()
     asking.join(5)
     assert answers == [True]
+
+
+# --- Money and corrections ----------------------------------------------------------------------------------------------
+
+
+def test_withdrawals_that_wait_are_found_in_the_ledger(shard: Shard, connection: Connection) -> None:
+    shard.do(*(RequestWithdrawal(id=f"w{n}", key=f"w{n}", account=1, amount=Decimal(100 + n)) for n in range(3)))
+    paid, returned, waiting = shard.step.state.withdrawals
+    shard.do(
+        SettleWithdrawal(id="s1", key="s1", transaction_id=paid, is_paid=True, reference="wire 9"),
+        SettleWithdrawal(id="s2", key="s2", account=1, transaction_id=returned, is_paid=False),
+    )
+    with connect(shard.url, name="test") as fresh:
+        recovered = recover(fresh, 0)
+    assert list(recovered.state.withdrawals) == [waiting]
+    assert state_hash(recovered.state) == state_hash(shard.step.state)
+    check(connection)
+
+
+def correct(number: int, deal: int, price: str | None = None) -> CorrectDeal:
+    return CorrectDeal(
+        id=f"correct-{number}",
+        key=f"correct-{number}",
+        deal_id=deal,
+        price=None if price is None else Decimal(price),
+        actor="staff:1",
+        approved_by="staff:2",
+    )
+
+
+def test_a_closing_is_undone_from_what_the_database_remembers(shard: Shard, connection: Connection) -> None:
+    shard.do(buy(1), close(2, 1, "0.03"), close(3, 1))
+    with connect(shard.url, name="test") as fresh:
+        shard.step.handle(recover(fresh, 0))  # memory knows nothing of it any more
+    facts = Facts(shard.url)
+    deals, position = facts.history(3)
+    facts.close()
+    assert [deal.id for deal in deals] == [1, 2, 3]
+    shard.step.handle(QuotesTaken([eurusd("1.08510")]))
+    taken = Taken(correct(4, 3), "90-0", Prior(deals=deals, position=position))
+    (write,) = shard.step.handle(CommandsTaken([taken], NOW_US + 90, "life"))
+    assert isinstance(write, Write)
+    shard.settle(write.batch)
+    assert one(connection, "SELECT volume, volume_opened FROM position") == (Decimal("0.07"), Decimal("0.10"))
+    check(connection)
+    with connect(shard.url, name="test") as fresh:
+        assert state_hash(recover(fresh, 0).state) == state_hash(shard.step.state)
+
+
+def test_a_deal_that_is_not_committed_yet_can_be_corrected_once(shard: Shard, connection: Connection) -> None:
+    """The database knows neither the deal nor its first correction; the batch that is being made does."""
+    first, again = correct(2, 1, "1.08622"), correct(3, 1)
+    batch = shard.decide(buy(1), first, again)
+    shard.settle(batch)
+    assert one(connection, "SELECT cost FROM position") == Decimal("0.108622")
+    assert one(connection, "SELECT count(*) FROM engine_key WHERE kind = 'CorrectDeal'") == 1
+    check(connection)
+
+
+def test_deals_before_a_split_are_in_other_units(shard: Shard, connection: Connection) -> None:
+    shard.do(buy(1))
+    shard.do(SplitInstrument(id="split", key="split", symbol="EURUSD", new=2, old=1))
+    assert one(connection, "SELECT volume, volume_opened FROM position") == (Decimal("0.2"), Decimal("0.2"))
+    check(connection)
+    with connect(shard.url, name="test") as fresh:
+        recovered = recover(fresh, 0)
+    assert recovered.state.desk == shard.step.state.desk
+    assert state_hash(recovered.state) == state_hash(shard.step.state)
 
 
 # --- Back into memory ---------------------------------------------------------------------------------------------------

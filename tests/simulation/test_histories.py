@@ -21,14 +21,19 @@ from tests.support.builders import group
 from tests.support.world import World, order_of
 from trading.accounts import ClientClass
 from trading.commands import (
+    Adjust,
+    AnyCommand,
     CancelAll,
     CancelOrder,
     CloseBy,
     ClosePositions,
     ExpireOrders,
+    GrantCredit,
     ModifyOrder,
     ModifyProtection,
+    RequestWithdrawal,
     ReversePosition,
+    SettleWithdrawal,
     Which,
 )
 from trading.configuration import Config, Markup
@@ -78,7 +83,7 @@ class History:
             (self.move_price, 40), (self.place, 20), (self.rest, 20), (self.close, 15), (self.answer, 45),
             (self.repeat, 4), (self.protect, 8), (self.change, 6), (self.take_back, 3), (self.expire, 2),
             (self.wait, 5), (self.lose_memory, 1), (self.close_by, 8), (self.reverse, 6), (self.close_many, 1),
-            (self.rest_pair, 4),
+            (self.rest_pair, 4), (self.move_money, 4),
         ]  # fmt: skip
         names, weights = zip(*moves, strict=True)
         for step in range(operations):
@@ -260,6 +265,19 @@ class History:
             if leg.cl_ord_id in self.world.state.legs:
                 self.world.report(leg, ReportKind.FILL, **fields)
 
+    def move_money(self) -> None:
+        """Somebody takes money out, gives some, or settles what waits."""
+        name, account = self.world.request(), self.random.choice(self.accounts)
+        amount = Decimal(self.random.randint(1, 100_000)) / 100
+        waiting = next(iter(self.world.state.withdrawals), 0)
+        commands: list[AnyCommand] = [
+            RequestWithdrawal(id=name, key=name, account=account, amount=amount),
+            SettleWithdrawal(id=name, key=name, transaction_id=waiting, is_paid=self.random.random() < 0.5),
+            Adjust(id=name, key=name, account=account, amount=amount - 500, reference="why"),
+            GrantCredit(id=name, key=name, account=account, amount=amount - 400),
+        ]
+        self.world.run(self.random.choice(commands))
+
     def wait(self) -> None:
         self.world.wait(self.random.choice([0.1, 1, 5]))
         self.move_price()
@@ -321,6 +339,7 @@ class History:
         assert set(self.world.ledger_sums().values()) <= {Decimal(0)}
         for account in state.accounts.values():
             assert account.balance == state.balances.get((f"client:{account.id}", account.currency), Decimal(0))
+            assert account.credit == state.balances.get((f"credit:{account.id}", account.currency), Decimal(0))
         for position in state.positions.values():
             assert 0 <= position.locked <= position.volume
             assert 0 <= position.volume_a <= position.volume
