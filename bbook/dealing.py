@@ -35,8 +35,9 @@ def fill(*, quote: Quote | None, side: Side, group: Group, instrument: Instrumen
     assert quote is not None, "check_price refuses a missing quote"
     raw = raw_price(quote, side)
     marked_up = client_price(raw, side, group, instrument)
-    shift = price_shift(quote, side, group, instrument)
-    price = marked_up + shift if shift else marked_up
+    price = marked_up
+    if instrument.spread.clips:
+        price += price_shift(quote, side, group, instrument)
     return HouseFill(price, _reason(side, raw, marked_up, price))
 
 

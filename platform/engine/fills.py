@@ -119,7 +119,8 @@ def _open(work: Work, order: Order, fill: Fill) -> tuple[int, Charges]:
     work.emit(DealMade(deal))
     work.emit(PositionOpened(after) if before is None else PositionChanged(after))
     _post_deal(work, deal, charges)
-    charge_guarantee(work, order.account, fee, position_id=position_id, order_id=order.id, deal_id=deal.id)
+    if fee:
+        charge_guarantee(work, order.account, fee, position_id=position_id, order_id=order.id, deal_id=deal.id)
     return position_id, charges
 
 

@@ -168,10 +168,11 @@ def _check_market(
 ) -> Refused | None:
     """Market orders need a fresh price that is dealt on; others are held against it where there is one."""
     if order.type is OrderType.MARKET:
-        group = work.group_of(work.account(order.account))
-        refused = check_price(instrument, quote, work.now_us) or check_spread(instrument, group, quote)
+        refused = check_price(instrument, quote, work.now_us)
         if refused is not None:
             return refused
+        if seen is not None and not seen.is_dealable:
+            return check_spread(instrument, work.group_of(work.account(order.account)), quote)
     return None if seen is None else check_against_market(order, instrument, seen)
 
 

@@ -40,7 +40,7 @@ def shaded(quote: Quote, shade: Shade, digits: int) -> ClientQuote:
 def _shown(quote: Quote, markup: Markup, spread: SpreadTerms, digits: int) -> ClientQuote:
     step = point(digits)
     bid, ask = quote.bid - markup.bid * step, quote.ask + markup.ask * step
-    if not spread.clips:
+    if spread.max_points is None and spread.min_points is None:  # `clips`, without the call: it is asked at every tick
         return ClientQuote(symbol=quote.symbol, bid=bid, ask=ask, at_us=quote.at_us)
     shown = clip_spread(bid=bid, ask=ask, digits=digits, terms=spread)
     return ClientQuote(

@@ -176,15 +176,25 @@ def test_a_short_is_credited() -> None:
     assert desk.world.state.balances["house:swap", "USD"] == d("-2.50")
 
 
-def test_the_rollover_follows_the_clocks_of_new_york_through_both_changes() -> None:
+@pytest.mark.parametrize(
+    ("opened", "asked", "days", "hours"),
+    [
+        ("2024-03-08 12:00:00", "2024-03-12 12:00:00", ("03-08", "03-09", "03-10", "03-11"), [24, 23, 24]),
+        ("2024-11-01 12:00:00", "2024-11-05 12:00:00", ("11-01", "11-02", "11-03", "11-04"), [24, 25, 24]),
+    ],
+)
+def test_the_rollover_follows_the_clocks_of_new_york_through_both_changes(
+    opened: str, asked: str, days: tuple[str, ...], hours: list[int]
+) -> None:
     """Clocks go forward on 10 March and back on 3 November 2024: 17:00 is 22:00 UTC in winter, 21:00 in summer."""
     desk = Desk(SwapTerms(mode=SwapMode.POINTS, long=d("-1"), multipliers=CRYPTO_WEEK))
-    desk.at("2024-03-08 12:00:00")
+    desk.at(opened)
     desk.buy()
-    desk.roll("2024-03-12 12:00:00")
+    desk.roll(asked)
     due = [accrual.due_us for accrual in desk.accruals()]
-    assert due == [us(f"2024-03-{day:02} 17:00:00") for day in (8, 9, 10, 11)]
-    assert [(later - earlier) // 3_600_000_000 for earlier, later in pairwise(due)] == [24, 23, 24]
+    assert due == [us(f"2024-{day} 17:00:00") for day in days]
+    assert [(later - earlier) // 3_600_000_000 for earlier, later in pairwise(due)] == hours
+    assert desk.position().swap == d("-4")
 
 
 def test_three_missed_days_are_caught_up_by_one_command() -> None:
