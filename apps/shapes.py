@@ -15,7 +15,17 @@ from trading.numbers import plain
 from trading.orders import Deal, Order
 from trading.positions import Position
 from trading.refusals import REGISTRY, Refusal
-from trading.views import LevelView, TrailingView, deal_view, order_view, position_view
+from trading.views import (
+    BreakEvenView,
+    LevelView,
+    OrderView,
+    PositionView,
+    StopLossView,
+    TrailingView,
+    deal_view,
+    order_view,
+    position_view,
+)
 
 DIGITS_UNKNOWN = 5
 """For an order that was refused because nobody knows its symbol."""
@@ -43,7 +53,7 @@ def order_shape(order: Order, config: Config) -> dict[str, Any]:
         "filled_quantity": None if contract_size is None else trimmed(order.filled_volume * contract_size, 0),
         "price": _trimmed_or_null(view.price, digits),
         "stop_price": _trimmed_or_null(view.stop_price, digits),
-        **_protection(view.stop_loss, view.take_profit, view.trailing_stop, digits),
+        **_protection(view, digits),
         "reject": _reject(order),
         "links": _links(order),
     }
@@ -53,20 +63,23 @@ def _trimmed_or_null(value: Decimal | None, digits: int) -> str | None:
     return None if value is None else trimmed(value, digits)
 
 
-def _protection(
-    stop_loss: LevelView | None, take_profit: LevelView | None, trailing: TrailingView | None, digits: int
-) -> dict[str, Any]:
+def _protection(view: OrderView | PositionView, digits: int) -> dict[str, Any]:
     return {
-        "stop_loss": _level(stop_loss, digits),
-        "take_profit": _level(take_profit, digits),
-        "trailing_stop": None if trailing is None else msgspec.structs.asdict(trailing),
+        "stop_loss": _level(view.stop_loss, digits),
+        "take_profit": _level(view.take_profit, digits),
+        "trailing_stop": _parts(view.trailing_stop),
+        "break_even": _parts(view.break_even),
     }
 
 
-def _level(level: LevelView | None, digits: int) -> dict[str, Any] | None:
+def _level(level: LevelView | StopLossView | None, digits: int) -> dict[str, Any] | None:
     if level is None:
         return None
-    return {"price": _trimmed_or_null(level.price, digits), "distance": level.distance}
+    return {**msgspec.structs.asdict(level), "price": _trimmed_or_null(level.price, digits)}
+
+
+def _parts(view: TrailingView | BreakEvenView | None) -> dict[str, Any] | None:
+    return None if view is None else msgspec.structs.asdict(view)
 
 
 def _reject(order: Order) -> dict[str, Any] | None:
@@ -91,6 +104,8 @@ def deal_shape(deal: Deal, config: Config, money_digits: int) -> dict[str, Any]:
         "price": trimmed(deal.price, instrument.digits if instrument else 0),
         "profit": trimmed(deal.profit, money_digits),
         "commission": trimmed(deal.commission, money_digits),
+        "swap": trimmed(deal.swap, money_digits),
+        "fee": trimmed(deal.fee, money_digits),
     }
 
 
@@ -101,11 +116,12 @@ def position_shape(position: Position, config: Config, money_digits: int) -> dic
     view = position_view(position, digits)
     return {
         **msgspec.structs.asdict(view),
-        **_protection(view.stop_loss, view.take_profit, view.trailing_stop, digits),
+        **_protection(view, digits),
         "volume": trimmed(position.volume, step),
         "volume_opened": trimmed(position.volume_opened, step),
         "locked_volume": trimmed(position.locked, step),
         "margin": trimmed(position.margin, money_digits),
+        "swap": trimmed(position.swap, money_digits),
         "status": "open" if position.volume else "closed",
     }
 

@@ -7,6 +7,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Value
 
+from apps.instruments.models import terms_column
 from apps.tables import finite, money_column, one_of
 from trading.accounts import ClientClass, Rights
 
@@ -81,6 +82,42 @@ class Group(models.Model):
     symbol_markups = models.JSONField(
         default=no_markups, blank=True, help_text='Other points for single symbols: {"EURUSD": {"bid": 1, "ask": 1}}.'
     )
+    overrides = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Changes of symbols' terms for this group, from the top down: "
+        '[{"name": "VIP metals", "symbols": "XAU*", "changes": {"volume_max": "20", "swap.long": "-3"}}].',
+    )
+    margin = terms_column(
+        'How margin counts: {"accounting": "hedging", "rounding": "up_per_posting", "free_margin": "use_profit_and_loss"}.'
+    )
+    commissions = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Besides the commission per lot, each charged on its own: "
+        '[{"name": "shares", "symbols": "*", "terms": {"mode": "percent_of_value", "rate": "0.10", "minimum": "1"}}].',
+    )
+    conversion = terms_column(
+        'Into the account\'s currency: {"result": "market_worst", "margin": "by_deal", "fee": "0"}; a fee of 1 is 0.01 %.'
+    )
+    swap_free = terms_column(
+        'A fee instead of interest: {"free_nights": 3, "fee_per_lot": "5", "currency": "USD"}. Empty: swaps are charged.',
+        offered=True,
+    )
+    stop_out = terms_column(
+        'Margin calls and stop-out in per cent: {"margin_calls": ["100", "80", "60"], "level": "50", '
+        '"strategy": "largest_loss"}.'
+    )
+    negative_balance_protection = models.BooleanField(
+        default=False, help_text="For all clients of the group; protected retail clients have it anyway."
+    )
+    controls = terms_column(
+        'Limits per account: {"positions_max": 200, "orders_max": 200, "duplicate_window_us": 0, "messages_per_second": 0}.'
+    )
+    day_trades = terms_column(
+        'Day-trade limit: {"equity_min": "25000", "count_max": 3, "days": 5}. Empty: none.', offered=True
+    )
+    stp_only = models.BooleanField(default=False, help_text="Everything of the group's goes to the market.")
 
     class Meta:
         constraints = [

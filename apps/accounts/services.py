@@ -41,6 +41,7 @@ def open_in_engine(
     leverage: int,
     actor: str,
     client_class: ClientClass = ClientClass.RETAIL,
+    jurisdiction: str = "",
     wait_s: float = WAIT_S,
 ) -> None:
     """The OpenAccount command; its key is the account's own number, so that asking twice opens once."""
@@ -53,6 +54,7 @@ def open_in_engine(
         currency=currency,
         leverage=leverage,
         client_class=client_class,
+        jurisdiction=jurisdiction,
     )
     try:
         answer = engine().submit(command, wait_s)

@@ -185,6 +185,16 @@ class Fields:
         self.error(name, f"One of: {', '.join(choices)}.")
         return choices[0]
 
+    def flag(self, name: str, *, default: bool | None = None) -> bool:
+        """true or false, nothing that merely looks like it."""
+        value = self._data.get(name)
+        if value is None and default is not None and name not in self._data:
+            return default
+        if not isinstance(value, bool):
+            self.error(name, "true or false is required.")
+            return False
+        return value
+
     def whole(
         self,
         name: str,

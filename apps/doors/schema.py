@@ -50,11 +50,12 @@ WHOSE_ORDERS = OpenApiParameter(
     "account", OpenApiTypes.INT64, description="the account whose resting orders are taken back", required=True
 )
 SYMBOL_TO_CANCEL = query("symbol", "only orders in this symbol")
-PAGE_PARAMETERS = [
-    ACCOUNT_PARAMETER,
+WHOSE_TERMS = OpenApiParameter("account", OpenApiTypes.INT64, description="terms as this account's group has them")
+PAGE_PARAMETERS_ALONE = [
     OpenApiParameter("limit", OpenApiTypes.INT, description="rows per page, 100 by default, 500 at most"),
     query("cursor", "next_cursor of the page before"),
 ]
+PAGE_PARAMETERS = [ACCOUNT_PARAMETER, *PAGE_PARAMETERS_ALONE]
 
 
 def _number(**options: Any) -> serializers.DecimalField:
@@ -128,9 +129,25 @@ class LevelShape(_Shape):
     distance = serializers.IntegerField(required=False, allow_null=True, help_text="points from the opening price")
 
 
+TRIGGERS = "trade, opposite, double_trade or double_opposite; null: the symbol's way"
+
+
+class StopLossShape(LevelShape):
+    guaranteed = serializers.BooleanField(required=False, help_text="dealt at exactly its price, for a fee")
+    trigger = serializers.CharField(required=False, allow_null=True, help_text=TRIGGERS)
+
+
 class TrailingShape(_Shape):
     distance = serializers.IntegerField(help_text="points between the best price and the stop loss")
     step = serializers.IntegerField(required=False, help_text="points that the price must gain before the stop follows")
+    activation = serializers.IntegerField(
+        required=False, allow_null=True, help_text="points of profit from which on it follows; null: the distance"
+    )
+
+
+class BreakEvenShape(_Shape):
+    distance = serializers.IntegerField(help_text="points of profit at which the stop loss moves to the open price")
+    offset = serializers.IntegerField(required=False, help_text="points beyond the open price that are secured")
 
 
 class ORDER_REQUEST(_Shape):  # noqa: N801 - named like the other shapes that views refer to
@@ -145,9 +162,14 @@ class ORDER_REQUEST(_Shape):  # noqa: N801 - named like the other shapes that vi
     time_in_force = serializers.CharField(required=False, allow_null=True, help_text="gtc, day, gtd, ioc or fok")
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="with gtd; UTC")
     max_slippage = serializers.IntegerField(required=False, allow_null=True, help_text="points from price; market only")
-    stop_loss = LevelShape(required=False, allow_null=True)
+    oco_group = serializers.CharField(
+        required=False, allow_null=True, max_length=48, help_text="orders under one name cancel each other"
+    )
+    stop_trigger = serializers.CharField(required=False, allow_null=True, help_text=TRIGGERS)
+    stop_loss = StopLossShape(required=False, allow_null=True)
     take_profit = LevelShape(required=False, allow_null=True)
     trailing_stop = TrailingShape(required=False, allow_null=True)
+    break_even = BreakEvenShape(required=False, allow_null=True)
     client_order_id = serializers.CharField(required=False, max_length=48)
     comment = serializers.CharField(required=False, max_length=64)
 
@@ -157,9 +179,10 @@ class ORDER_CHANGES(_Shape):  # noqa: N801
     price = _number(required=False)
     stop_price = _number(required=False)
     expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="null: never")
-    stop_loss = LevelShape(required=False, allow_null=True, help_text="null: none")
+    stop_loss = StopLossShape(required=False, allow_null=True, help_text="null: none")
     take_profit = LevelShape(required=False, allow_null=True, help_text="null: none")
     trailing_stop = TrailingShape(required=False, allow_null=True, help_text="null: none")
+    break_even = BreakEvenShape(required=False, allow_null=True, help_text="null: none")
 
 
 class CANCELED(_Shape):
@@ -184,11 +207,16 @@ class ORDER(_Shape):
     time_in_force = serializers.CharField()
     expires_at = serializers.DateTimeField(allow_null=True)
     max_slippage = serializers.IntegerField(allow_null=True)
-    stop_loss = LevelShape(allow_null=True)
+    stop_loss = StopLossShape(allow_null=True)
     take_profit = LevelShape(allow_null=True)
     trailing_stop = TrailingShape(allow_null=True)
+    break_even = BreakEvenShape(allow_null=True)
+    oco_group = serializers.CharField(allow_null=True)
+    stop_trigger = serializers.CharField(allow_null=True)
     status = serializers.CharField()
-    reason = serializers.CharField(help_text="client, stop_loss or take_profit")
+    reason = serializers.CharField(
+        help_text="client, stop_loss, take_profit, stop_out, close_out, dealer, rollover, expiry, corporate or close_by"
+    )
     position_id = serializers.IntegerField(allow_null=True)
     reduce_only = serializers.BooleanField()
     comment = serializers.CharField()
@@ -205,11 +233,13 @@ class DEAL(_Shape):
     account = serializers.IntegerField()
     symbol = serializers.CharField()
     side = serializers.CharField()
-    entry = serializers.CharField()
+    entry = serializers.CharField(help_text="in, out, inout or out_by")
     volume = _number()
     price = _number()
     profit = _number()
     commission = _number()
+    swap = _number()
+    fee = _number()
     at = serializers.DateTimeField()
 
 
@@ -222,25 +252,50 @@ class POSITION(_Shape):
     volume = _number()
     volume_opened = _number()
     open_price = _number()
-    stop_loss = LevelShape(allow_null=True)
+    stop_loss = StopLossShape(allow_null=True)
     take_profit = LevelShape(allow_null=True)
     trailing_stop = TrailingShape(allow_null=True)
+    break_even = BreakEvenShape(allow_null=True)
     margin = _number()
+    swap = _number(help_text="accrued, posted when it is closed")
     locked_volume = _number()
     opened_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
 
 
 class PROTECTION_REQUEST(_Shape):  # noqa: N801
-    stop_loss = LevelShape(required=False, allow_null=True, help_text="null: none")
+    stop_loss = StopLossShape(required=False, allow_null=True, help_text="null: none")
     take_profit = LevelShape(required=False, allow_null=True, help_text="null: none")
     trailing_stop = TrailingShape(required=False, allow_null=True, help_text="null: none")
+    break_even = BreakEvenShape(required=False, allow_null=True, help_text="null: none")
 
 
 class CLOSE_REQUEST(_Shape):  # noqa: N801
     volume = _number(required=False)
     client_order_id = serializers.CharField(required=False, max_length=48)
     comment = serializers.CharField(required=False, max_length=64)
+
+
+class CLOSE_BY_REQUEST(_Shape):  # noqa: N801
+    by_position_id = serializers.IntegerField(help_text="the opposite position of the same symbol")
+    client_order_id = serializers.CharField(required=False, max_length=48)
+    comment = serializers.CharField(required=False, max_length=64)
+
+
+class REVERSE_REQUEST(_Shape):  # noqa: N801
+    client_order_id = serializers.CharField(required=False, max_length=48)
+    comment = serializers.CharField(required=False, max_length=64)
+
+
+class CLOSE_MANY_REQUEST(_Shape):  # noqa: N801
+    account = serializers.IntegerField()
+    which = serializers.CharField(required=False, help_text="all (default), winners or losers")
+    symbol = serializers.CharField(required=False)
+    comment = serializers.CharField(required=False, max_length=64)
+
+
+class CLOSING(_Shape):
+    closing = serializers.IntegerField(help_text="how many closes began")
 
 
 class ENTRY(_Shape):
@@ -271,6 +326,56 @@ class DEPOSITED(_Shape):
     balance = _number()
 
 
+class WITHDRAWAL_REQUEST(_Shape):  # noqa: N801
+    amount = _number()
+    reference = serializers.CharField(required=False, max_length=64)
+
+
+class WITHDRAWAL(_Shape):
+    transaction_id = serializers.IntegerField()
+    account = serializers.IntegerField()
+    currency = serializers.CharField()
+    amount = _number()
+    status = serializers.CharField(help_text="requested, paid or returned")
+    reference = serializers.CharField()
+    requested_at = serializers.DateTimeField()
+    settled_at = serializers.DateTimeField(allow_null=True)
+
+
+class WITHDRAWALS(_Shape):
+    data = WITHDRAWAL(many=True)  # type: ignore[assignment]
+
+
+class MARGIN_NOTE(_Shape):  # noqa: N801
+    id = serializers.IntegerField()
+    account = serializers.IntegerField()
+    kind = serializers.CharField()
+    rule = serializers.CharField(help_text="what decided: a margin call, a stop-out level, a regulator's rule")
+    equity = _number()
+    margin = _number()
+    level = _number(allow_null=True)
+    order_ticket = serializers.IntegerField(allow_null=True)
+    position_id = serializers.IntegerField(allow_null=True)
+    detail = serializers.CharField()
+    prices = serializers.JSONField(help_text="bid and ask per symbol, as the account saw them")
+    at = serializers.DateTimeField()
+
+
+class MARGIN_CALL(_Shape):  # noqa: N801
+    reached = _number(allow_null=True, help_text="the deepest level that the account stands at or below")
+    levels = serializers.ListField(child=serializers.CharField())
+    stop_out = _number(allow_null=True)
+
+
+class REGULATION(_Shape):
+    rule = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]
+    close_out_share = _number(allow_null=True)
+    negative_balance_protection = serializers.BooleanField()
+    leverage_caps = serializers.JSONField()
+    banned = serializers.ListField(child=serializers.CharField())
+
+
 class ACCOUNT(_Shape):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -280,10 +385,18 @@ class ACCOUNT(_Shape):
     rights = serializers.CharField()
     balance = _number()
     credit = _number()
+    swap = _number(help_text="accrued on open positions")
+    commission_blocked = _number(help_text="of the day, taken at its end")
     equity = _number(allow_null=True)
     margin = _number()
     free_margin = _number(allow_null=True)
     margin_level = _number(allow_null=True)
+    withdrawable = _number(allow_null=True)
+    buying_power = _number(help_text="cash for instruments that are bought in full")
+    margin_call = MARGIN_CALL()
+    client_class = serializers.CharField()
+    jurisdiction = serializers.CharField()
+    regulation = REGULATION(allow_null=True)
     unpriced = serializers.ListField(child=serializers.CharField())
 
 
@@ -295,6 +408,24 @@ class ACCOUNT_REQUEST(_Shape):  # noqa: N801
 
 class ACCOUNTS(_Shape):
     data = ACCOUNT(many=True)  # type: ignore[assignment]
+
+
+class SwapShape(_Shape):
+    mode = serializers.CharField()
+    long = _number()
+    short = _number()
+    multipliers = serializers.ListField(child=serializers.CharField(), help_text="Monday first")
+
+
+class GuaranteeShape(_Shape):
+    fee_points = _number()
+    distance_min_points = serializers.IntegerField()
+
+
+class FeeTierShape(_Shape):
+    at_least = _number(help_text="turnover in USD")
+    maker = _number(help_text="per cent of the value")
+    taker = _number()
 
 
 class SYMBOL_SHAPE(_Shape):  # noqa: N801
@@ -310,6 +441,15 @@ class SYMBOL_SHAPE(_Shape):  # noqa: N801
     volume_max = _number()
     volume_step = _number()
     trade_mode = serializers.CharField()
+    stops_level = serializers.IntegerField()
+    freeze_level = serializers.IntegerField()
+    stop_trigger = serializers.CharField()
+    margin_mode = serializers.CharField()
+    swap = SwapShape()
+    guarantee = GuaranteeShape(allow_null=True)
+    fees = FeeTierShape(many=True, allow_null=True)
+    is_cash = serializers.BooleanField()
+    expires_at = serializers.DateTimeField(allow_null=True)
 
 
 class SYMBOLS(_Shape):
@@ -403,6 +543,104 @@ class RECONCILIATION(_Shape):
     reconciled = serializers.BooleanField()
 
 
+class EFFECTIVE_TERM(_Shape):  # noqa: N801
+    field = serializers.CharField()
+    value = serializers.CharField()
+    rule = serializers.CharField(help_text="the override that set it, or symbol")
+
+
+class EFFECTIVE_TERMS(_Shape):  # noqa: N801
+    config_version = serializers.IntegerField()
+    published_at = serializers.DateTimeField()
+    at = serializers.DateTimeField()
+    group = serializers.CharField()
+    symbol = serializers.CharField()
+    terms = EFFECTIVE_TERM(many=True)
+    group_terms = serializers.JSONField()
+    regulation = serializers.JSONField()
+    leverage_max = serializers.IntegerField()
+
+
+class DONE(_Shape):
+    reference = serializers.IntegerField(help_text="the transaction, account or count that came of it; 0 for none")
+    changed = serializers.BooleanField(help_text="false where nothing had to be done")
+
+
+class MOVEMENT_REQUEST(_Shape):  # noqa: N801
+    amount = _number(help_text="below zero takes away, where that is possible")
+    reference = serializers.CharField(required=False, max_length=64, help_text="why; required for an adjustment")
+
+
+class SETTLEMENT_REQUEST(_Shape):  # noqa: N801
+    is_paid = serializers.BooleanField(help_text="false gives the money back to the client")
+    reference = serializers.CharField(required=False, max_length=64)
+
+
+class ACCOUNT_CHANGES(_Shape):  # noqa: N801
+    group = serializers.CharField(required=False)
+    leverage = serializers.IntegerField(required=False)
+    rights = serializers.CharField(required=False)
+    client_class = serializers.CharField(required=False)
+    jurisdiction = serializers.CharField(required=False, allow_blank=True, help_text="empty for none")
+    stp_only = serializers.BooleanField(required=False)
+
+
+class SWITCH_REQUEST(_Shape):  # noqa: N801
+    scope = serializers.CharField(help_text="firm, symbol or account")
+    target = serializers.CharField(required=False, help_text="the symbol, or the account's number")
+    stops = serializers.BooleanField()
+
+
+class SWITCHES(_Shape):
+    firm = serializers.BooleanField()
+    symbols = serializers.ListField(child=serializers.CharField())
+    accounts = serializers.ListField(child=serializers.IntegerField())
+
+
+class DIVIDEND_REQUEST(_Shape):  # noqa: N801
+    symbol = serializers.CharField()
+    long_per_unit = _number(help_text="of the quote currency; credited to longs")
+    short_per_unit = _number(help_text="usually below zero")
+    ex_at = serializers.DateTimeField(help_text="positions opened before it count; UTC")
+    reference = serializers.CharField(required=False, max_length=64)
+
+
+class SPLIT_REQUEST(_Shape):  # noqa: N801
+    symbol = serializers.CharField()
+    new = serializers.IntegerField()
+    old = serializers.IntegerField()
+    reference = serializers.CharField(required=False, max_length=64)
+
+
+class EXPIRY_REQUEST(_Shape):  # noqa: N801
+    symbol = serializers.CharField()
+    price = _number(help_text="the settlement price")
+    reference = serializers.CharField(required=False, max_length=64)
+
+
+class CORRECTION_REQUEST(_Shape):  # noqa: N801
+    price = _number(required=False, allow_null=True, help_text="the right price; null undoes the deal")
+    reason = serializers.CharField(max_length=200)
+
+
+class CORRECTION(_Shape):
+    id = serializers.IntegerField()
+    deal_id = serializers.IntegerField()
+    account = serializers.IntegerField()
+    price = _number(allow_null=True)
+    reason = serializers.CharField()
+    status = serializers.CharField(help_text="proposed, approved or refused")
+    refusal = serializers.CharField()
+    proposed_by = serializers.CharField()
+    proposed_at = serializers.DateTimeField()
+    decided_by = serializers.CharField()
+    decided_at = serializers.DateTimeField(allow_null=True)
+
+
+class CORRECTIONS(_Shape):
+    data = CORRECTION(many=True)  # type: ignore[assignment]
+
+
 def _page(name: str, item: type[_Shape]) -> type[_Shape]:
     fields: dict[str, Any] = {"data": item(many=True), "next_cursor": serializers.CharField(allow_null=True)}
     return type(name, (_Shape,), fields)
@@ -412,3 +650,5 @@ ORDER_PAGE = _page("OrderPage", ORDER)
 DEAL_PAGE = _page("DealPage", DEAL)
 POSITION_PAGE = _page("PositionPage", POSITION)
 ENTRY_PAGE = _page("EntryPage", ENTRY)
+WITHDRAWAL_PAGE = _page("WithdrawalPage", WITHDRAWAL)
+MARGIN_NOTE_PAGE = _page("MarginNotePage", MARGIN_NOTE)

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from apps.ledger.models import Balance, Posting, Transfer
+from apps.ledger.models import Balance, CommissionBlock, CommissionDay, Posting, Transfer
 from apps.readonly import ReadOnlyAdmin
 
 
@@ -31,3 +31,21 @@ class BalanceAdmin(ReadOnlyAdmin):
     list_filter = ("currency",)
     search_fields = ("=account",)
     ordering = ("account", "currency")
+
+
+@admin.register(CommissionBlock)
+class CommissionBlockAdmin(ReadOnlyAdmin):
+    key = ("account", "rule", "key")
+    list_display = ("account", "rule", "date", "key", "units", "volume")
+    list_filter = ("rule",)
+    search_fields = ("=account", "=key")
+    ordering = ("-date", "account")
+
+
+@admin.register(CommissionDay)
+class CommissionDayAdmin(ReadOnlyAdmin):
+    key = ("account", "rule", "date")
+    list_display = ("account", "rule", "date", "amount", "lots", "money", "transaction_id")
+    list_filter = ("rule",)
+    search_fields = ("=account", "=transaction_id")
+    ordering = ("-date", "account")

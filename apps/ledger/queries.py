@@ -1,16 +1,17 @@
-"""Questions about money: a client's own postings, and the sums that must be zero."""
+"""Questions about money: a client's own postings, withdrawals and what became of them, and the sums that must be zero."""
 
 from decimal import Decimal
 from typing import Any
 
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
-from apps.ledger.models import Transfer
+from apps.ledger.models import Balance, Transfer
 from apps.shapes import trimmed
 from apps.times import micros
 from trading.configuration import Config
-from trading.ledger import client_account
+from trading.funds import request_of
+from trading.ledger import TransactionKind, client_account, withdrawal_account
 from trading.views import rfc3339
 
 POSTINGS = """
@@ -76,3 +77,49 @@ def balance_sums() -> dict[str, Decimal]:
 def deposit_of(transaction_id: int, account: int) -> Transfer | None:
     """The transfer of a deposit to this client."""
     return Transfer.objects.filter(Q(transaction_id=transaction_id), target=client_account(account)).first()
+
+
+# --- withdrawals ---------------------------------------------------------------------------------------------------------
+
+CLIENTS_OUT = {"source__gte": "client:", "source__lt": "client;"}
+"""What the equality on `source` implies, said again for the planner: the index holds only such rows."""
+ENDS = {TransactionKind.WITHDRAWAL.value: "paid", TransactionKind.WITHDRAWAL_RETURNED.value: "returned"}
+OPEN_ACCOUNTS_MAX = 1000
+
+
+def withdrawals_of(account: int) -> QuerySet[Transfer]:
+    """The requests of one client, each a transfer out of the cash."""
+    return Transfer.objects.filter(
+        source=client_account(account), kind=TransactionKind.WITHDRAWAL_REQUESTED.value, **CLIENTS_OUT
+    )
+
+
+def ends_of(account: int) -> dict[int, Transfer]:
+    """How the client's settled requests ended, by the request's number."""
+    held = Transfer.objects.filter(source=withdrawal_account(account), kind__in=list(ENDS))
+    return {request_of(end.reference): end for end in held}
+
+
+def withdrawal_shape(request: Transfer, end: Transfer | None, config: Config) -> dict[str, Any]:
+    digits = config.currency_digits.get(request.currency, 2)
+    return {
+        "transaction_id": request.transaction_id,
+        "account": int(request.source.partition(":")[2]),
+        "currency": request.currency,
+        "amount": trimmed(request.amount, digits),
+        "status": "requested" if end is None else ENDS[end.kind],
+        "reference": request.reference,
+        "requested_at": rfc3339(micros(request.at)),
+        "settled_at": None if end is None else rfc3339(micros(end.at)),
+    }
+
+
+def open_withdrawals(config: Config) -> list[dict[str, Any]]:
+    """Every request that waits to be settled, oldest first; found by the balances that hold their money."""
+    held = Balance.objects.filter(account__gte="withdrawal:", account__lt="withdrawal;", balance__gt=0)
+    found = []
+    for name in held.order_by("account").values_list("account", flat=True)[:OPEN_ACCOUNTS_MAX]:
+        account = int(name.partition(":")[2])
+        ended = ends_of(account)
+        found += [row for row in withdrawals_of(account) if row.transaction_id not in ended]
+    return [withdrawal_shape(row, None, config) for row in sorted(found, key=lambda row: row.transaction_id)]

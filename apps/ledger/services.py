@@ -1,16 +1,13 @@
-"""Money in, as a command to the engine."""
+"""Money in and out, as commands to the engine."""
 
 from decimal import Decimal
 
-from apps.doors.connections import engine
+from apps.doors.commands import carried_out
 from apps.doors.ids import uuid7
-from apps.doors.problems import Problem
 from apps.ledger.queries import deposit_of
-from bus.client import AnswerTimeout, Busy
-from trading.commands import Deposit
-from trading.refusals import Refusal
+from trading.commands import Deposit, RequestWithdrawal
 
-WAIT_S = 5.0
+UNSURE = "Send the same request with the same Idempotency-Key: the money can be moved only once."
 
 
 def deposit(*, account: int, amount: Decimal, reference: str, key: str, actor: str) -> int:
@@ -23,16 +20,17 @@ def deposit(*, account: int, amount: Decimal, reference: str, key: str, actor: s
         amount=amount,
         reference=reference,
     )
-    try:
-        answer = engine().submit(command, WAIT_S)
-    except Busy:
-        raise Problem(Refusal.BUSY, retry_after_ms=500) from None
-    except AnswerTimeout:
-        detail = "Send the same request with the same Idempotency-Key: it can be credited only once."
-        raise Problem(Refusal.TIMEOUT_UNKNOWN, detail) from None
-    if answer.refusal:
-        code = Refusal(answer.refusal)
-        reused = code is Refusal.CLIENT_ORDER_ID_REUSED
-        raise Problem(Refusal.IDEMPOTENCY_KEY_REUSED if reused else code, "" if reused else answer.detail)
+    answer = carried_out(command, unsure=UNSURE)
     assert deposit_of(answer.reference, account) is not None, "acknowledged before it was committed"
     return answer.reference
+
+
+def request_withdrawal(*, account: int, amount: Decimal, reference: str, key: str, actor: str) -> int:
+    """Take the money out of the client's cash until staff have settled it, once per key; the request's number.
+
+    Raises Problem.
+    """
+    command = RequestWithdrawal(
+        id=str(uuid7()), key=key, account=account, actor=actor, amount=amount, reference=reference
+    )
+    return carried_out(command, unsure=UNSURE).reference

@@ -19,7 +19,9 @@ from apps.published import effective_terms
 from trading import accounts
 from trading.configuration import Config
 from trading.effective import EffectiveTerms
+from trading.funds import buying_power, withdrawable
 from trading.margin import Holding, holdings_of, unrealised
+from trading.margining import level
 from trading.margining.account import account_margin
 from trading.margining.exposures import order_exposure, position_exposure
 from trading.margining.modes import Exposure
@@ -33,12 +35,13 @@ class Worth(NamedTuple):
 
     account: accounts.Account
     margin: Decimal
-    equity: Decimal | None
-    unpriced: tuple[str, ...]
-
-    @property
-    def free_margin(self) -> Decimal | None:
-        return None if self.equity is None else self.equity - self.margin
+    swap: Decimal
+    """Accrued on open positions and not yet in the balance."""
+    buying_power: Decimal
+    equity: Decimal | None = None
+    free_margin: Decimal | None = None
+    withdrawable: Decimal | None = None
+    unpriced: tuple[str, ...] = ()
 
     @property
     def margin_level(self) -> Decimal | None:
@@ -63,12 +66,13 @@ def worth_of(rows: list[Account], config: Config) -> list[Worth]:
         if exposure is not None:
             exposures.setdefault(order.account, []).append(exposure)
     quotes = _fresh_quotes(config) if held else {}
-    terms = EffectiveTerms(config)
+    terms = effective_terms(config)
     found = []
     for row in rows:
         account = account_value(row)
         margin = margin_of(account, exposures.get(account.id, []), config, terms)
-        found.append(_worth(account, held.get(account.id, {}), margin, config, quotes))
+        swap = sum((position.swap for position in positions if position.account == account.id), ZERO)
+        found.append(_worth(account, held.get(account.id, {}), _Dues(margin, swap), config, quotes))
     return found
 
 
@@ -82,6 +86,11 @@ def margin_of(account: accounts.Account, exposures: list[Exposure], config: Conf
     ).margin
 
 
+class _Dues(NamedTuple):
+    margin: Decimal
+    swap: Decimal
+
+
 def _fresh_quotes(config: Config) -> dict[str, Quote]:
     now_us = clock()()
     found = newest_quotes(config.instruments)
@@ -89,25 +98,37 @@ def _fresh_quotes(config: Config) -> dict[str, Quote]:
 
 
 def _worth(
-    account: accounts.Account,
-    held: dict[str, Holding],
-    margin: Decimal,
-    config: Config,
-    quotes: dict[str, Quote],
+    account: accounts.Account, held: dict[str, Holding], dues: _Dues, config: Config, quotes: dict[str, Quote]
 ) -> Worth:
-    unpriced = tuple(sorted(_unpriced(account.currency, held, config, quotes)))
+    """What can be said without prices, and all of it where every price is there."""
+    margin = dues.margin
+    known = Worth(account, margin, dues.swap, buying_power=buying_power(balance=account.balance, reserved=margin))
+    unpriced = tuple(sorted(_unpriced(account, held, config, quotes)))
     if unpriced:
-        return Worth(account, margin, None, unpriced)
-    floating = sum((_floating(account, symbol, held[symbol], config, quotes) for symbol in held), ZERO)
-    equity = account.balance + account.credit + floating
-    return Worth(account, margin, round_half_up(equity, config.currency_digits[account.currency]), ())
+        return known._replace(unpriced=unpriced)
+    made_of = level.Worth(
+        balance=account.balance,
+        credit=account.credit,
+        profit=sum((_floating(account, symbol, held[symbol], config, quotes) for symbol in held), ZERO),
+        swap=dues.swap,
+        commission_blocked=account.commission_blocked,
+    )
+    digits = config.currency_digits[account.currency]
+    policy = config.groups[account.group].margin.free_margin
+    return known._replace(
+        equity=level.equity(made_of, digits),
+        free_margin=level.free_margin(made_of, margin, policy, digits),
+        withdrawable=withdrawable(made_of, margin, digits),
+    )
 
 
-def _unpriced(currency: str, held: dict[str, Holding], config: Config, quotes: dict[str, Quote]) -> set[str]:
+def _unpriced(
+    account: accounts.Account, held: dict[str, Holding], config: Config, quotes: dict[str, Quote]
+) -> set[str]:
     """Every symbol whose price is needed and not there."""
     needed: set[str] = set(held)
     for symbol in held:
-        path = config.conversions.get(conversion_key(config.instruments[symbol].quote, currency))
+        path = config.conversions.get(conversion_key(config.instruments[symbol].quote, account.currency))
         needed |= {symbol} if path is None else {step.symbol for step in path}
     return {symbol for symbol in needed if symbol not in quotes}
 

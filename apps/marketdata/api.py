@@ -12,11 +12,13 @@ from apps.accounts.models import Account
 from apps.doors.connections import clock
 from apps.doors.parsing import Fields
 from apps.doors.problems import Problem
-from apps.doors.schema import ACCOUNT_PARAMETER, PROBLEMS, QUOTES, SYMBOL_SHAPE, SYMBOLS, query
+from apps.doors.schema import ACCOUNT_PARAMETER, PROBLEMS, QUOTES, SYMBOL_SHAPE, SYMBOLS, WHOSE_TERMS, query
 from apps.doors.views import DoorView
 from apps.marketdata.queries import newest_quotes
 from apps.published import current_config, effective_terms
+from trading.charges.fees import FeeSchedule
 from trading.configuration import Config, Group
+from trading.guarantee import GuaranteeTerms
 from trading.instruments import Instrument
 from trading.numbers import plain, point
 from trading.pricing import client_quote, is_fresh
@@ -28,27 +30,30 @@ SYMBOLS_MAX = 200
 
 
 class SymbolsView(DoorView):
-    """Everything that can be traded."""
+    """Everything that can be traded: on the symbols' own terms, or as the group of the named account has them."""
 
     permission_classes = (AllowAny,)
 
-    @extend_schema(operation_id="list_symbols", responses={200: SYMBOLS, **PROBLEMS})
-    def get(self, request: Request) -> Response:  # noqa: ARG002
-        instruments = current_config().instruments
-        return Response({"data": [symbol_shape(instruments[symbol]) for symbol in sorted(instruments)]})
+    @extend_schema(operation_id="list_symbols", parameters=[WHOSE_TERMS], responses={200: SYMBOLS, **PROBLEMS})
+    def get(self, request: Request) -> Response:
+        config = current_config()
+        group = _group_named(request, config)
+        return Response(
+            {"data": [symbol_shape(_terms(config, group, symbol)) for symbol in sorted(config.instruments)]}
+        )
 
 
 class SymbolView(DoorView):
-    """One symbol's terms."""
+    """One symbol's terms: its own, or as the group of the named account has them."""
 
     permission_classes = (AllowAny,)
 
-    @extend_schema(operation_id="get_symbol", responses={200: SYMBOL_SHAPE, **PROBLEMS})
-    def get(self, request: Request, symbol: str) -> Response:  # noqa: ARG002
-        instrument = current_config().instruments.get(symbol)
-        if instrument is None:
+    @extend_schema(operation_id="get_symbol", parameters=[WHOSE_TERMS], responses={200: SYMBOL_SHAPE, **PROBLEMS})
+    def get(self, request: Request, symbol: str) -> Response:
+        config = current_config()
+        if symbol not in config.instruments:
             raise Problem(Refusal.UNKNOWN_SYMBOL)
-        return Response(symbol_shape(instrument))
+        return Response(symbol_shape(_terms(config, _group_named(request, config), symbol)))
 
 
 class QuotesView(DoorView):
@@ -93,8 +98,23 @@ def _group(request: Request, fields: Fields, config: Config) -> Group:
     return config.groups[row.group]
 
 
-def _terms(config: Config, group: Group, symbol: str) -> Instrument:
-    """The symbol as the group has it."""
+def _group_named(request: Request, config: Config) -> Group | None:
+    """The group of the caller's account that `account` names; None for the symbols' own terms."""
+    fields = Fields(request.query_params, known=("account",))
+    if not fields.has("account"):
+        fields.done()
+        return None
+    account = fields.whole("account")
+    fields.done()
+    if not request.user.is_authenticated:
+        raise Problem(Refusal.NOT_AUTHENTICATED)
+    return config.groups[account_row(owned_account(caller_of(request), account).account).group]
+
+
+def _terms(config: Config, group: Group | None, symbol: str) -> Instrument:
+    """The symbol as the group has it, or its own terms."""
+    if group is None:
+        return config.instruments[symbol]
     return effective_terms(config).of(group.name, symbol) or config.instruments[symbol]
 
 
@@ -112,7 +132,37 @@ def symbol_shape(instrument: Instrument) -> dict[str, Any]:
         "volume_max": plain(instrument.volume_max),
         "volume_step": plain(instrument.volume_step),
         "trade_mode": instrument.trade_mode.value,
+        "stops_level": instrument.stops_level,
+        "freeze_level": instrument.freeze_level,
+        "stop_trigger": instrument.stop_trigger.value,
+        "margin_mode": instrument.margin.mode.value,
+        "swap": {
+            "mode": instrument.swap.mode.value,
+            "long": plain(instrument.swap.long),
+            "short": plain(instrument.swap.short),
+            "multipliers": [plain(one) for one in instrument.swap.multipliers],
+        },
+        "guarantee": _guarantee_shape(instrument.guarantee),
+        "fees": _fees_shape(instrument.fees),
+        "is_cash": instrument.is_cash,
+        "expires_at": rfc3339(instrument.expires_us) if instrument.expires_us else None,
     }
+
+
+def _guarantee_shape(terms: GuaranteeTerms | None) -> dict[str, Any] | None:
+    if terms is None:
+        return None
+    return {"fee_points": plain(terms.fee_points), "distance_min_points": terms.distance_min_points}
+
+
+def _fees_shape(schedule: FeeSchedule | None) -> list[dict[str, str]] | None:
+    """Per cent of a deal's value, by turnover in USD."""
+    if schedule is None:
+        return None
+    return [
+        {"at_least": plain(tier.at_least), "maker": plain(tier.maker), "taker": plain(tier.taker)}
+        for tier in schedule.tiers
+    ]
 
 
 def quote_shape(instrument: Instrument, quote: Quote | None, group: Group, now_us: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""The configuration in the admin, with the button that publishes it; the engine's own records, to read."""
+"""The configuration in the admin, with the buttons that publish it and show what it comes to; the engine's own records."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
@@ -12,13 +13,18 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 
 from apps.accounts.models import Group
+from apps.doors.problems import Problem
 from apps.instruments.models import Currency, Instrument
 from apps.liquidity.models import LiquidityProvider, LpInstrument
+from apps.operations.effective import Question, effective_terms
+from apps.operations.forms import FirmSettingsForm, GroupForm, InstrumentForm
 from apps.operations.models import (
     AuditEntry,
     Batch,
     CommandKey,
     ConfigVersion,
+    DealCorrection,
+    FirmSettings,
     Outbox,
     ParkedCommand,
     Shard,
@@ -27,13 +33,36 @@ from apps.operations.services import audit, publish_config
 from apps.readonly import ReadOnlyAdmin
 from apps.routing_rules.models import Rule
 from apps.routing_rules.services import RuleRefused, conditions_from
+from trading.accounts import ClientClass
 from trading.configuration import ConfigurationRefused
+
+
+class EffectiveForm(forms.Form):
+    """What is asked of the effective settings. Groups and symbols as they are configured now."""
+
+    group = forms.ModelChoiceField(Group.objects.order_by("name"), to_field_name="name")
+    symbol = forms.ModelChoiceField(Instrument.objects.order_by("symbol"))
+    at = forms.DateTimeField(required=False, help_text="UTC, like 2026-01-31 12:00; empty for now.")
+    jurisdiction = forms.CharField(
+        required=False, max_length=20, help_text="As on the account: EU, UK, AU; empty for none."
+    )
+    client_class = forms.ChoiceField(choices=[(kind.value, kind.value) for kind in ClientClass], required=False)
+
+    def question(self) -> Question:
+        data = self.cleaned_data
+        return Question(
+            group=data["group"].name,
+            symbol=data["symbol"].symbol,
+            at=data["at"] or datetime.now(tz=UTC),
+            jurisdiction=data["jurisdiction"],
+            client_class=ClientClass(data["client_class"] or ClientClass.RETAIL),
+        )
 
 
 class PublishingAdmin(ModelAdmin):
     """Configuration: what is saved here takes effect only when it is published, all of it together."""
 
-    actions_list = ("publish",)
+    actions_list = ("publish", "effective")
 
     def has_publish_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
         return request.user.has_perm("operations.add_configversion")
@@ -47,6 +76,21 @@ class PublishingAdmin(ModelAdmin):
         self._publish(request)
         meta = self.model._meta  # noqa: SLF001 - Django's own way to a model's name
         return HttpResponseRedirect(reverse(f"admin:{meta.app_label}_{meta.model_name}_changelist"))
+
+    def has_effective_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return request.user.has_perm("operations.view_configversion")
+
+    @action(description="Effective settings", url_path="effective", permissions=["effective"])
+    def effective(self, request: HttpRequest) -> HttpResponse:
+        """One group, one symbol, one time: every value, and the rule that it came from."""
+        form = EffectiveForm(request.GET or None)
+        context = {**self.admin_site.each_context(request), "title": "Effective settings", "form": form}
+        if form.is_valid():
+            try:
+                context["found"] = effective_terms(form.question())
+            except Problem as problem:
+                form.add_error(None, problem.detail)
+        return TemplateResponse(request, "operations/effective.html", context)
 
     def _publish(self, request: HttpRequest) -> None:
         by = f"staff:{request.user.pk}"
@@ -78,15 +122,78 @@ class CurrencyAdmin(PublishingAdmin):
 
 @admin.register(Instrument)
 class InstrumentAdmin(PublishingAdmin):
+    form = InstrumentForm
     list_display = ("symbol", "description", "digits", "contract_size", "volume_min", "volume_max", "trade_mode")
     list_filter = ("asset_class", "trade_mode")
     search_fields = ("symbol", "description")
+    fieldsets = (
+        (
+            "What it is",
+            {
+                "description": "The same for every group.",
+                "fields": (
+                    "symbol", "description", "asset_class", "base", "quote", "digits", "contract_size",
+                    "is_major_index", "is_cash", "expires_at",
+                ),
+            },
+        ),
+        (
+            "Trading",
+            {
+                "description": "Groups may override everything from here on.",
+                "fields": (
+                    "trade_mode", "sessions", "volume_min", "volume_max", "volume_step", "quote_age_max_ms", "spread",
+                    "stop_trigger", "stops_level", "freeze_level", "guarantee",
+                ),
+            },
+        ),
+        ("Margin and result", {"fields": ("margin", "margin_currency", "profit")}),
+        ("Costs", {"fields": ("swap", "fees")}),
+        ("Controls before new risk", {"fields": ("controls",)}),
+    )  # fmt: skip
 
 
 @admin.register(Group)
 class GroupAdmin(PublishingAdmin):
-    list_display = ("name", "commission_per_lot", "leverage_max", "markup_bid", "markup_ask")
+    form = GroupForm
+    list_display = ("name", "commission_per_lot", "leverage_max", "markup_bid", "markup_ask", "stp_only")
     ordering = ("name",)
+    fieldsets = (
+        (None, {"fields": ("name", "leverage_max", "stp_only")}),
+        ("Prices", {"fields": ("markup_bid", "markup_ask", "symbol_markups")}),
+        (
+            "Overrides",
+            {
+                "description": "The button Effective settings shows what they come to, and which rule set what.",
+                "fields": ("overrides",),
+            },
+        ),
+        ("Costs", {"fields": ("commission_per_lot", "commissions", "conversion", "swap_free")}),
+        (
+            "Margin and stop-out",
+            {
+                "description": "What the law demands besides is in the firm settings.",
+                "fields": ("margin", "stop_out", "negative_balance_protection"),
+            },
+        ),
+        ("Controls before new risk", {"fields": ("controls", "day_trades")}),
+    )
+
+
+@admin.register(FirmSettings)
+class FirmSettingsAdmin(PublishingAdmin):
+    form = FirmSettingsForm
+    list_display = ("__str__", "stp_only")
+    fieldsets = (
+        ("Risk", {"fields": ("stp_only",)}),
+        ("Regulation", {"fields": ("regulation",)}),
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return bool(super().has_add_permission(request)) and not FirmSettings.objects.exists()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:  # noqa: ARG002
+        return False
 
 
 class LpInstrumentInline(TabularInline):
@@ -141,6 +248,14 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("at", "actor", "action", "address", "request_id")
     list_filter = ("action",)
     search_fields = ("actor", "=request_id")
+    ordering = ("-id",)
+
+
+@admin.register(DealCorrection)
+class DealCorrectionAdmin(ReadOnlyAdmin):
+    list_display = ("id", "deal_id", "account", "price", "status", "proposed_by", "decided_by", "reason")
+    list_filter = ("status",)
+    search_fields = ("=deal_id", "=account")
     ordering = ("-id",)
 
 

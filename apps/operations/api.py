@@ -1,6 +1,6 @@
 """What staff may ask and change over the API; every call leaves an audit entry."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
@@ -12,7 +12,7 @@ from apps.accounts.access import caller_of
 from apps.accounts.authentication import require_staff
 from apps.doors.middleware import request_id_of
 from apps.doors.parsing import WHOLE, Fields
-from apps.doors.problems import Problem
+from apps.doors.problems import SAFE_METHODS, Problem
 from apps.doors.schema import DECISION, POLICY, POLICY_REQUEST, PROBLEMS, RECONCILIATION
 from apps.doors.views import DoorView
 from apps.operations.queries import decision_of, reconciliation
@@ -27,13 +27,17 @@ class StaffView(DoorView):
     """Staff only. Refused attempts are recorded too."""
 
     action = ""
+    right: ClassVar[str] = ""
+    """The permission that changing something here needs; reading needs none."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         try:
             require_staff(request)
+            if self.right and request.method not in SAFE_METHODS and not caller_of(request).has_perm(self.right):
+                raise Problem(Refusal.FORBIDDEN, "Your role does not include this.")
         except Problem:
-            _record(request, f"{self.action}:refused", {})
+            record(request, f"{self.action}:refused", {})
             raise
 
 
@@ -45,7 +49,7 @@ class DecisionView(StaffView):
     @extend_schema(operation_id="admin_get_decision", responses={200: DECISION, **PROBLEMS})
     def get(self, request: Request, ticket: str) -> Response:
         found = decision_of(int(ticket)) if WHOLE.fullmatch(ticket) else None
-        _record(request, self.action, {"ticket": ticket[:20]})
+        record(request, self.action, {"ticket": ticket[:20]})
         if found is None:
             raise Problem(Refusal.ORDER_NOT_FOUND)
         return Response(found)
@@ -58,7 +62,7 @@ class ReconciliationView(StaffView):
 
     @extend_schema(operation_id="admin_get_reconciliation", responses={200: RECONCILIATION, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        _record(request, self.action, {})
+        record(request, self.action, {})
         return Response(reconciliation())
 
 
@@ -69,7 +73,7 @@ class PolicyView(StaffView):
 
     @extend_schema(operation_id="admin_get_policy", responses={200: POLICY, **PROBLEMS})
     def get(self, request: Request) -> Response:
-        _record(request, "read_policy", {})
+        record(request, "read_policy", {})
         published.forget()  # staff see what is published now, whichever worker answers
         return Response(_shape(current_config(), active=True))
 
@@ -85,7 +89,7 @@ class PolicyView(StaffView):
             with transaction.atomic():
                 replace_rules([rule_from(rule, id=place) for place, rule in enumerate(rules, start=1)])
                 config, _ = store_config(by)
-                _record(request, "replace_policy", {"rules": rules, "config_version": config.version})
+                record(request, "replace_policy", {"rules": rules, "config_version": config.version})
         except (RuleRefused, ConfigurationRefused) as error:
             raise Problem(Refusal.INVALID_REQUEST, str(error)) from None
         published.forget()
@@ -101,7 +105,8 @@ def _shape(config: Config, *, active: bool) -> dict[str, Any]:
     }
 
 
-def _record(request: Request, action: str, detail: dict[str, Any]) -> None:
+def record(request: Request, action: str, detail: dict[str, Any]) -> None:
+    """An audit entry about what is asked here."""
     audit(
         actor=f"user:{request.user.pk} {request.user.get_username()}",
         action=action,

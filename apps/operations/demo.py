@@ -18,6 +18,7 @@ from apps.instruments.models import Currency, Instrument
 from apps.liquidity.models import LiquidityProvider, LpInstrument
 from apps.routing_rules.models import Rule
 from trading.accounts import ClientClass
+from trading.regulation import EU
 
 CURRENCIES = {"USD": 2, "EUR": 2, "GBP": 2, "JPY": 0, "CHF": 2, "AUD": 2, "NZD": 2, "XAU": 2}
 NAMES = {
@@ -31,10 +32,36 @@ NAMES = {
     "XAU": "Gold (ounce)",
 }
 SYMBOLS = ("EURUSD", "GBPUSD", "USDJPY", "USDCHF", "AUDUSD", "NZDUSD", "EURGBP", "EURJPY", "XAUUSD")
+SWAPS = {
+    "EURUSD": ("-7.2", "3.1"),
+    "GBPUSD": ("-2.8", "-1.9"),
+    "USDJPY": ("12.4", "-19.8"),
+    "USDCHF": ("6.9", "-11.2"),
+    "AUDUSD": ("-3.4", "0.6"),
+    "NZDUSD": ("-1.6", "-0.9"),
+    "EURGBP": ("-6.1", "2.3"),
+    "EURJPY": ("9.8", "-15.9"),
+    "XAUUSD": ("-38.5", "19.6"),
+}
+"""Points per night, long and short; Wednesday's counts three times."""
+STOP_OUT = {"margin_calls": ["100", "80", "60"], "level": "50"}
 GROUPS: dict[str, dict[str, Any]] = {
-    "retail": {"commission_per_lot": Decimal("3.50"), "leverage_max": 30, "markup_bid": 2, "markup_ask": 2},
-    "pro": {"commission_per_lot": Decimal("2.50"), "leverage_max": 200},
-    "vip": {"commission_per_lot": Decimal("3.00"), "leverage_max": 100, "markup_bid": 1, "markup_ask": 1},
+    "retail": {
+        "commission_per_lot": Decimal("3.50"),
+        "leverage_max": 30,
+        "markup_bid": 2,
+        "markup_ask": 2,
+        "stop_out": STOP_OUT,
+    },
+    "pro": {"commission_per_lot": Decimal("2.50"), "leverage_max": 200, "stop_out": STOP_OUT},
+    "vip": {
+        "commission_per_lot": Decimal("3.00"),
+        "leverage_max": 100,
+        "markup_bid": 1,
+        "markup_ask": 1,
+        "stop_out": STOP_OUT,
+        "overrides": [{"name": "VIP metals", "symbols": "XAUUSD", "changes": {"volume_max": "20"}}],
+    },
 }
 RULES: tuple[dict[str, Any], ...] = (
     {
@@ -65,10 +92,11 @@ class Client:
     group: str
     leverage: int
     client_class: ClientClass
+    jurisdiction: str = ""
 
 
 CLIENTS = (
-    Client("anna", "Anna", 10001, "EUR", "retail", 30, ClientClass.RETAIL),
+    Client("anna", "Anna", 10001, "EUR", "retail", 30, ClientClass.RETAIL, EU),
     Client("ben", "Ben", 10002, "USD", "pro", 200, ClientClass.PROFESSIONAL),
     Client("carla", "Carla", 10003, "USD", "vip", 100, ClientClass.RETAIL),
 )
@@ -105,6 +133,7 @@ def _instrument(symbol: str) -> dict[str, Any]:
         "volume_step": Decimal("0.01"),
         "quote_age_max_ms": 3000,
         "asset_class": "metal" if is_gold else "fx",
+        "swap": {"mode": "points", "long": SWAPS[symbol][0], "short": SWAPS[symbol][1]},
     }
 
 

@@ -5,9 +5,9 @@ composite keys, and nothing here is looked up by model key.
 """
 
 from django.db import models
-from django.db.models import Value
+from django.db.models import F, Q, Value
 
-from apps.tables import JsonColumn
+from apps.tables import JsonColumn, price_column
 
 
 class Shard(models.Model):
@@ -122,6 +122,69 @@ class ConfigVersion(models.Model):
 
     def __str__(self) -> str:
         return f"version {self.version}"
+
+
+class FirmSettings(models.Model):
+    """What holds for the whole firm. One row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    stp_only = models.BooleanField(
+        default=False, help_text="The firm takes no risk of its own: every order goes to the market."
+    )
+    regulation = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="What the law says per jurisdiction and client class, each rule from its date on. Empty: the seeded rules "
+        "of ESMA, the FCA and ASIC.",
+    )
+
+    class Meta:
+        verbose_name_plural = "firm settings"
+        permissions = [
+            ("move_money", "Can settle withdrawals, adjust balances, grant credit and bonus"),
+            ("manage_accounts", "Can change accounts' terms"),
+            ("stop_trading", "Can use the kill switches"),
+            ("carry_out_events", "Can carry out dividends, splits and expiries"),
+            ("correct_deals", "Can propose and decide corrections of deals"),
+        ]
+        constraints = [models.CheckConstraint(condition=models.Q(id=1), name="firm_settings_single")]
+
+    def __str__(self) -> str:
+        return "the firm"
+
+
+class CorrectionStatus(models.TextChoices):
+    PROPOSED = "proposed", "Proposed"
+    APPROVED = "approved", "Approved and carried out"
+    REJECTED = "rejected", "Rejected by a person"
+    REFUSED = "refused", "Refused by the engine"
+
+
+class DealCorrection(models.Model):
+    """A correction of a deal on its way through two people. Who proposes one cannot approve it."""
+
+    deal_id = models.BigIntegerField(db_index=True)
+    account = models.BigIntegerField()
+    price = price_column(null=True, blank=True, help_text="The right price; empty undoes the deal.")
+    reason = models.CharField(max_length=200)
+    status = models.CharField(max_length=10, choices=CorrectionStatus, default=CorrectionStatus.PROPOSED)
+    refusal = models.CharField(max_length=50, blank=True)
+    proposed_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField(auto_now_add=True)
+    decided_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", null=True, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status=CorrectionStatus.APPROVED)
+                | (Q(decided_by__isnull=False) & ~Q(decided_by=F("proposed_by"))),
+                name="deal_correction_two_people",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"deal {self.deal_id}: {self.status}"
 
 
 class AuditEntry(models.Model):

@@ -5,8 +5,6 @@ decides by the new version only once it has confirmed that.
 """
 
 from dataclasses import dataclass
-from decimal import Decimal
-from os import environ
 from typing import Any
 
 import msgspec
@@ -15,26 +13,28 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from apps import published
-from apps.accounts.models import Group
+from apps.accounts.models import Account, Group
 from apps.doors.connections import engine, redis_connection
 from apps.doors.ids import uuid7
 from apps.instruments.models import Currency, Instrument
 from apps.liquidity.models import LiquidityProvider
-from apps.operations.models import AuditEntry, ConfigVersion
+from apps.operations.models import AuditEntry, ConfigVersion, FirmSettings
+from apps.operations.terms import clock_speed, group_value, instrument_value, regulation_value, short
+from apps.orders.models import Order
+from apps.orders.queries import LIVE
+from apps.positions.models import Position
 from apps.routing_rules.models import Rule
 from apps.routing_rules.services import RuleRefused, rule_of
 from bus import codec, names
 from bus.client import AnswerTimeout, Busy
 from routing.policy import check_policy
-from trading import configuration, instruments
-from trading.calendar import SessionTerms
+from trading import configuration
 from trading.commands import ReloadConfig
 from trading.configuration import (
     Config,
     ConfigurationRefused,
     LpInstrument,
     LpSettings,
-    Markup,
     Policy,
     check_config,
     resolve_conversions,
@@ -77,6 +77,7 @@ def store_config(by: str) -> tuple[Config, bool]:
     config = build_config(before)
     check_config(config)
     check_policy(config.policy)
+    _check_in_use(config)
     if before is not None and msgspec.structs.replace(config, version=before.version) == before:
         return before, False
     ConfigVersion.objects.create(
@@ -104,25 +105,44 @@ def tell_config(config: Config, by: str) -> bool:
 def build_config(before: Config | None) -> Config:
     """The document that the rows describe, numbered after `before`. Raises ConfigurationRefused."""
     digits = {row.code: row.digits for row in Currency.objects.order_by("code")}
-    symbols = {row.symbol: _instrument(row) for row in Instrument.objects.order_by("symbol")}
+    symbols = {row.symbol: instrument_value(row) for row in Instrument.objects.order_by("symbol")}
+    firm = FirmSettings.objects.first()
     if not symbols:
         raise ConfigurationRefused("there are no instruments")
     return Config(
         version=before.version + 1 if before else 1,
         instruments=symbols,
-        groups={row.name: _group(row, symbols) for row in Group.objects.order_by("name")},
+        groups={row.name: group_value(row) for row in Group.objects.order_by("name")},
         lps={row.name: _lp(row) for row in LiquidityProvider.objects.prefetch_related("instruments").order_by("name")},
         policy=_policy(before),
         currency_digits=digits,
         conversions=resolve_conversions(symbols, set(digits)),
         command_valid_us_max=int(COMMAND_VALID_US_MAX * clock_speed()),
         leg_valid_us=int(LEG_VALID_US * clock_speed()),
+        regulation=regulation_value(firm),
+        stp_only=firm is not None and firm.stp_only,
     )
 
 
-def clock_speed() -> Decimal:
-    """How much faster than the wall a replay's clock runs: business time limits stretch with it. 1 for the wall clock."""
-    return max(Decimal(environ.get("SPEED") or "1"), Decimal(1))
+def _check_in_use(config: Config) -> None:
+    """What accounts, positions and orders refer to must stay: no client loses protection, and no position its terms."""
+    used = {
+        "group": (set(Account.objects.values_list("group", flat=True).distinct()), set(config.groups)),
+        "jurisdiction": (
+            set(Account.objects.exclude(jurisdiction="").values_list("jurisdiction", flat=True).distinct()),
+            {rule.jurisdiction for rule in config.regulation},
+        ),
+        "symbol": (_symbols_in_use(), set(config.instruments)),
+    }
+    for kind, (wanted, known) in used.items():
+        if wanted - known:
+            raise ConfigurationRefused(f"{kind} in use is missing: {', '.join(sorted(wanted - known))}")
+
+
+def _symbols_in_use() -> set[str]:
+    held = Position.objects.filter(volume__gt=0).values_list("symbol", flat=True).distinct()
+    ordered = Order.objects.filter(status__in=LIVE).values_list("symbol", flat=True).distinct()
+    return {*held, *ordered}
 
 
 def _newest() -> Config | None:
@@ -130,48 +150,6 @@ def _newest() -> Config | None:
         cursor.execute("SELECT document::text FROM config_version ORDER BY version DESC LIMIT 1")
         row = cursor.fetchone()
     return codec.decode_config(row[0]) if row else None
-
-
-def _instrument(row: Instrument) -> instruments.Instrument:
-    return instruments.Instrument(
-        symbol=row.symbol,
-        description=row.description,
-        base=row.base_id,
-        quote=row.quote_id,
-        digits=row.digits,
-        contract_size=short(row.contract_size),
-        volume_min=short(row.volume_min),
-        volume_max=short(row.volume_max),
-        volume_step=short(row.volume_step),
-        quote_age_max_us=int(row.quote_age_max_ms * 1000 * clock_speed()),
-        asset_class=instruments.AssetClass(row.asset_class),
-        trade_mode=instruments.TradeMode(row.trade_mode),
-        sessions=_sessions(row),
-    )
-
-
-def _sessions(row: Instrument) -> SessionTerms:
-    try:
-        return msgspec.convert(row.sessions, SessionTerms)
-    except msgspec.ValidationError as error:
-        raise ConfigurationRefused(f"{row.symbol}: sessions: {error}") from None
-
-
-def _group(row: Group, symbols: dict[str, instruments.Instrument]) -> configuration.Group:
-    try:
-        markups = msgspec.convert(row.symbol_markups, dict[str, Markup])
-    except msgspec.ValidationError as error:
-        raise ConfigurationRefused(f"group {row.name}: symbol markups: {error}") from None
-    unknown = sorted(set(markups) - set(symbols))
-    if unknown or any(markup.bid < 0 or markup.ask < 0 for markup in markups.values()):
-        raise ConfigurationRefused(f"group {row.name}: symbol markups name unknown symbols or are negative")
-    return configuration.Group(
-        name=row.name,
-        commission_per_lot=short(row.commission_per_lot, decimals=2),
-        leverage_max=row.leverage_max,
-        markup=Markup(bid=row.markup_bid, ask=row.markup_ask),
-        symbol_markups=markups,
-    )
 
 
 def _lp(row: LiquidityProvider) -> LpSettings:
@@ -197,14 +175,6 @@ def _policy(before: Config | None) -> Policy:
 
 def _short_share(rule: configuration.Rule) -> configuration.Rule:
     return msgspec.structs.replace(rule, a_share=short(rule.a_share))
-
-
-def short(value: Decimal, *, decimals: int = 0) -> Decimal:
-    """Without the column's trailing zeros, but with at least `decimals` decimals and never an exponent."""
-    normal = value.normalize()
-    exponent = normal.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return normal.quantize(Decimal(1).scaleb(min(exponent, -decimals)))
 
 
 def audit(*, actor: str, action: str, request_id: str, address: str, detail: dict[str, Any]) -> None:

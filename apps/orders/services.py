@@ -8,20 +8,34 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 
+from apps.doors.commands import BUSY_RETRY_MS, carried_out, refused
 from apps.doors.connections import engine
 from apps.doors.ids import uuid7
 from apps.doors.problems import Problem
 from apps.orders.queries import order_by_key, order_by_ticket
 from bus.client import AnswerTimeout, Busy
 from trading.answers import Answer
-from trading.commands import CancelAll, CancelOrder, ClosePosition, ModifyOrder, ModifyProtection, PlaceOrder
+from trading.commands import (
+    CancelAll,
+    CancelOrder,
+    CloseBy,
+    ClosePosition,
+    ClosePositions,
+    ModifyOrder,
+    ModifyProtection,
+    PlaceOrder,
+    ReversePosition,
+    Which,
+)
 from trading.orders import Order, OrderStatus, OrderType, Side, TimeInForce
-from trading.protection import NOTHING_ASKED, ProtectionTerms
+from trading.protection import NOTHING_ASKED, ProtectionTerms, StopTriggerMethod
 from trading.refusals import Refusal
 
-BUSY_RETRY_MS = 500
+OrderMaking = PlaceOrder | ClosePosition | CloseBy | ReversePosition
+"""Commands that leave an order behind, under their key as its client_order_id."""
 FIRST_ANSWER_S = 5.0
 """How long to wait for any answer at all when the caller does not want to wait for the end."""
+UNSURE = "Look at the order or position in a moment, before sending the request again."
 
 
 class Outcome(Enum):
@@ -49,6 +63,8 @@ class Instruction:
     expires_us: int = 0
     max_slippage: int | None = None
     protection: ProtectionTerms = NOTHING_ASKED
+    oco_group: str = ""
+    stop_trigger: StopTriggerMethod | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +114,8 @@ def place_order(
         expires_us=instruction.expires_us,
         max_slippage=instruction.max_slippage,
         protection=instruction.protection,
+        oco_group=instruction.oco_group,
+        stop_trigger=instruction.stop_trigger,
     )
     return _carried_out(command, wait_s)
 
@@ -119,7 +137,48 @@ def close_position(
     return _carried_out(command, wait_s)
 
 
-def _carried_out(command: PlaceOrder | ClosePosition, wait_s: float) -> Placed:
+def close_by(
+    *, account: int, position_id: int, by_position_id: int, comment: str, key: str, actor: str, wait_s: float
+) -> Placed:
+    """Close a position against an opposite one. Raises Problem as `place_order` does."""
+    request_id = str(uuid7())
+    command = CloseBy(
+        id=request_id,
+        key=key or request_id,
+        account=account,
+        actor=actor,
+        position_id=position_id,
+        by_position_id=by_position_id,
+        comment=comment,
+    )
+    return _carried_out(command, wait_s)
+
+
+def reverse_position(*, account: int, position_id: int, comment: str, key: str, actor: str, wait_s: float) -> Placed:
+    """Close a position and open as much the other way. Raises Problem as `place_order` does."""
+    request_id = str(uuid7())
+    command = ReversePosition(
+        id=request_id, key=key or request_id, account=account, actor=actor, position_id=position_id, comment=comment
+    )
+    return _carried_out(command, wait_s)
+
+
+def close_positions(*, account: int, which: Which, symbol: str, comment: str, key: str, actor: str) -> int:
+    """Begin to close every such position; how many closes began. Raises Problem."""
+    request_id = str(uuid7())
+    command = ClosePositions(
+        id=request_id,
+        key=key or request_id,
+        account=account,
+        actor=actor,
+        which=which,
+        symbol=symbol,
+        comment=comment,
+    )
+    return carried_out(command, unsure=UNSURE).reference
+
+
+def _carried_out(command: OrderMaking, wait_s: float) -> Placed:
     try:
         answer = engine().submit_and_follow(command, wait_s) if wait_s else engine().submit(command, FIRST_ANSWER_S)
     except Busy:
@@ -129,7 +188,7 @@ def _carried_out(command: PlaceOrder | ClosePosition, wait_s: float) -> Placed:
     return _understood(command, answer)
 
 
-def _found(command: PlaceOrder | ClosePosition) -> Placed:
+def _found(command: OrderMaking) -> Placed:
     """Nothing was heard in time: what the database knows, else the honest 'unknown'."""
     order = order_by_key(command.account, command.key)
     if order is None:
@@ -140,7 +199,7 @@ def _found(command: PlaceOrder | ClosePosition) -> Placed:
     return Placed(order, Outcome.FINAL if is_settled else Outcome.WORKING)
 
 
-def _understood(command: PlaceOrder | ClosePosition, answer: Answer) -> Placed:
+def _understood(command: OrderMaking, answer: Answer) -> Placed:
     if answer.replayed:
         return Placed(_repeated(command, answer), Outcome.REPEATED)
     if answer.order is None:
@@ -148,7 +207,7 @@ def _understood(command: PlaceOrder | ClosePosition, answer: Answer) -> Placed:
     return Placed(answer.order, Outcome.FINAL if answer.final else Outcome.WORKING)
 
 
-def _repeated(command: PlaceOrder | ClosePosition, answer: Answer) -> Order:
+def _repeated(command: OrderMaking, answer: Answer) -> Order:
     """The order that the key made the first time, as it is now."""
     order = order_by_ticket(command.account, answer.reference)
     if order is None:
@@ -220,7 +279,7 @@ def cancel_all(*, account: int, symbol: str, key: str, actor: str) -> int:
     command = CancelAll(id=request_id, key=key or request_id, account=account, actor=actor, symbol=symbol)
     answer = _answer_to(command)
     if answer.refusal:
-        raise _refused(answer)
+        raise refused(answer)
     return answer.reference
 
 
@@ -240,7 +299,7 @@ def modify_protection(
     )
     answer = _answer_to(command)
     if answer.refusal and answer.refusal != Refusal.NO_CHANGES:
-        raise _refused(answer)
+        raise refused(answer)
 
 
 def _answer_to(command: ModifyOrder | CancelOrder | CancelAll | ModifyProtection) -> Answer:
@@ -249,8 +308,7 @@ def _answer_to(command: ModifyOrder | CancelOrder | CancelAll | ModifyProtection
     except Busy:
         raise Problem(Refusal.BUSY, retry_after_ms=BUSY_RETRY_MS) from None
     except AnswerTimeout:
-        detail = "Look at the order or position in a moment, before sending the request again."
-        raise Problem(Refusal.TIMEOUT_UNKNOWN, detail) from None
+        raise Problem(Refusal.TIMEOUT_UNKNOWN, UNSURE) from None
 
 
 def _present(order: Order) -> Order:
@@ -264,12 +322,4 @@ def _refused_about(present: Order, answer: Answer) -> Problem:
     """A refusal about an order that exists: one that has ended is said to have ended."""
     if answer.refusal == Refusal.ORDER_NOT_FOUND and present.is_terminal:
         return Problem(Refusal.ORDER_NOT_FOUND, f"The order is {present.status.value} already.")
-    return _refused(answer)
-
-
-def _refused(answer: Answer) -> Problem:
-    """The key of these commands is an Idempotency-Key or the request's own id, never a client_order_id."""
-    code = Refusal(answer.refusal or Refusal.INTERNAL)
-    if code is Refusal.CLIENT_ORDER_ID_REUSED:
-        return Problem(Refusal.IDEMPOTENCY_KEY_REUSED)
-    return Problem(code, answer.detail)
+    return refused(answer)

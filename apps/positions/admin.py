@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from apps.positions.models import Position
+from apps.positions.models import Position, SwapAccrual
 from apps.readonly import ReadOnlyAdmin
 
 
@@ -12,3 +12,12 @@ class PositionAdmin(ReadOnlyAdmin):
     list_filter = ("symbol", "side", "lp")
     search_fields = ("=id", "=account")
     ordering = ("-id",)
+
+
+@admin.register(SwapAccrual)
+class SwapAccrualAdmin(ReadOnlyAdmin):
+    key = ("position_id", "date", "period")
+    list_display = ("position_id", "date", "period", "account", "symbol", "factor", "rate", "amount", "why")
+    list_filter = ("symbol",)
+    search_fields = ("=position_id", "=account")
+    ordering = ("-date", "-position_id")

@@ -15,6 +15,7 @@ from apps.ledger import api as ledger
 from apps.margin import api as margin
 from apps.marketdata import api as marketdata
 from apps.operations import api as operations
+from apps.operations import staff
 from apps.orders import api as orders
 from apps.positions import api as positions
 from trading.refusals import Refusal
@@ -25,14 +26,19 @@ v1: list[URLPattern | URLResolver] = [
     path("auth/logout", accounts.LogoutView.as_view()),
     path("accounts", margin.AccountsView.as_view()),
     path("accounts/<str:account>", margin.AccountView.as_view()),
+    path("accounts/<str:account>/margin-notes", margin.MarginNotesView.as_view()),
+    path("accounts/<str:account>/withdrawals", ledger.WithdrawalsView.as_view()),
     path("symbols", marketdata.SymbolsView.as_view()),
     path("symbols/<str:symbol>", marketdata.SymbolView.as_view()),
     path("quotes", marketdata.QuotesView.as_view()),
     path("orders", orders.OrdersView.as_view()),
     path("orders/<str:reference>", orders.OrderView.as_view()),
     path("positions", positions.PositionsView.as_view()),
+    path("positions/close", positions.ClosePositionsView.as_view()),
     path("positions/<str:position>", positions.PositionView.as_view()),
     path("positions/<str:position>/close", positions.ClosePositionView.as_view()),
+    path("positions/<str:position>/close-by", positions.CloseByView.as_view()),
+    path("positions/<str:position>/reverse", positions.ReverseView.as_view()),
     path("deals", orders.DealsView.as_view()),
     path("ledger", ledger.LedgerView.as_view()),
     path("user/deposit", ledger.DepositView.as_view()),
@@ -43,6 +49,21 @@ v1: list[URLPattern | URLResolver] = [
     path("admin/orders/<str:ticket>/decision", operations.DecisionView.as_view()),
     path("admin/reconciliation", operations.ReconciliationView.as_view()),
     path("admin/policy", operations.PolicyView.as_view()),
+    path("staff/effective-terms", staff.EffectiveTermsView.as_view()),
+    path("staff/withdrawals", staff.OpenWithdrawalsView.as_view()),
+    path("staff/accounts/<str:account>", staff.StaffAccountView.as_view()),
+    path("staff/accounts/<str:account>/withdrawals/<str:transaction>/settle", staff.SettleWithdrawalView.as_view()),
+    path("staff/accounts/<str:account>/adjust", staff.AdjustView.as_view()),
+    path("staff/accounts/<str:account>/credit", staff.CreditView.as_view()),
+    path("staff/accounts/<str:account>/bonus", staff.BonusView.as_view()),
+    path("staff/switches", staff.SwitchesView.as_view()),
+    path("staff/dividends", staff.DividendView.as_view()),
+    path("staff/splits", staff.SplitView.as_view()),
+    path("staff/expiries", staff.ExpiryView.as_view()),
+    path("staff/deals/<str:deal>/corrections", staff.ProposeCorrectionView.as_view()),
+    path("staff/corrections", staff.CorrectionsView.as_view()),
+    path("staff/corrections/<str:correction>/approve", staff.ApproveCorrectionView.as_view()),
+    path("staff/corrections/<str:correction>/reject", staff.RejectCorrectionView.as_view()),
     path("schema", doors.SchemaView.as_view(), name="schema"),
 ]
 

@@ -4,23 +4,30 @@ What the back office edits becomes a new version of this document; the engine, t
 processes read nothing else. Conversion paths are resolved when a version is published, not when money moves.
 """
 
+from collections.abc import Container, Iterable, Iterator, Mapping
 from decimal import Decimal
 from enum import StrEnum
 
 from msgspec import Struct
 
-from trading.calendar import session_problems
-from trading.charges.commission import CommissionTerms
-from trading.charges.swap import SwapFreeTerms
-from trading.controls import AccountControls
-from trading.conversion import ConversionStep, ConversionTerms
-from trading.daytrading import DayTradeTerms
+from trading.charges.commission import (
+    ChargeCurrency,
+    CommissionTerms,
+    CommissionTermsRefused,
+    check_commission_terms,
+)
+from trading.charges.swap import SwapFreeTerms, SwapTermsRefused, check_swap_free_terms
+from trading.controls import AccountControls, account_control_problems
+from trading.conversion import ConversionStep, ConversionTerms, conversion_problems
+from trading.daytrading import DayTradeTerms, day_trade_problems
 from trading.instruments import Instrument
-from trading.margining.terms import MarginPolicy
+from trading.margining.terms import MarginPolicy, MarginTermsRefused, check_pools
+from trading.masks import MaskRefused, mask
 from trading.orders import Book
-from trading.overrides import Override
-from trading.regulation import SEEDED, RegulatoryRule
-from trading.stopout import StopOutTerms
+from trading.overrides import Override, effective, override_problems
+from trading.publishable import instrument_problems
+from trading.regulation import SEEDED, RegulatoryRule, regulation_problems
+from trading.stopout import StopOutTerms, stop_out_problems
 
 
 class Markup(Struct, frozen=True, kw_only=True):
@@ -172,7 +179,32 @@ class ConfigurationRefused(ValueError):
 
 
 def check_config(config: Config) -> None:
-    """Raise ConfigurationRefused unless every reference resolves and the policy ends with a rule that always matches."""
+    """Raise ConfigurationRefused unless every reference resolves, all terms can be dealt by, for every group, and the policy
+    ends with a rule that always matches.
+    """
+    _check_policy(config)
+    _check_names(config)
+    for instrument in config.instruments.values():
+        _refuse(instrument_problems(instrument, config.currency_digits))
+    _refuse(pool_problems(config.instruments))
+    for lp in config.lps.values():
+        _check_provider(config, lp)
+    for pair, path in config.conversions.items():
+        missing = [step.symbol for step in path if step.symbol not in config.instruments]
+        if missing:
+            raise ConfigurationRefused(f"conversion {pair} needs unknown symbols: {', '.join(missing)}")
+    for group in config.groups.values():
+        _refuse(group_problems(group, config.instruments, config.currency_digits))
+        _check_effective_steps(config, group)
+    _refuse(regulation_problems(config.regulation))
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    for problem in problems:
+        raise ConfigurationRefused(problem)
+
+
+def _check_policy(config: Config) -> None:
     if not config.policy.rules or config.policy.rules[-1].conditions:
         raise ConfigurationRefused("the last routing rule must have no conditions")
     for rule in config.policy.rules:
@@ -180,18 +212,119 @@ def check_config(config: Config) -> None:
         unknown = [lp for lp in rule.lps if lp not in config.lps]
         if unknown:
             raise ConfigurationRefused(f"rule {rule.name!r} names unknown providers: {', '.join(unknown)}")
-    for instrument in config.instruments.values():
-        _check_instrument(config, instrument)
+
+
+def _check_names(config: Config) -> None:
+    """What is looked up by a name carries that name."""
+    named = [
+        *((symbol, instrument.symbol) for symbol, instrument in config.instruments.items()),
+        *((name, group.name) for name, group in config.groups.items()),
+        *((name, lp.name) for name, lp in config.lps.items()),
+    ]
+    _refuse(f"{name} is listed as {key}" for key, name in named if key != name)
+
+
+def _check_provider(config: Config, lp: LpSettings) -> None:
+    unknown = [symbol for symbol in lp.instruments if symbol not in config.instruments]
+    if unknown:
+        raise ConfigurationRefused(f"provider {lp.name} lists unknown symbols: {', '.join(unknown)}")
+    for symbol, terms in lp.instruments.items():
+        _check_lp_terms(config.instruments[symbol], lp.name, terms)
+
+
+def _check_effective_steps(config: Config, group: Group) -> None:
+    """A group's own volume steps must be closable at every provider too."""
     for lp in config.lps.values():
-        unknown = [symbol for symbol in lp.instruments if symbol not in config.instruments]
-        if unknown:
-            raise ConfigurationRefused(f"provider {lp.name} lists unknown symbols: {', '.join(unknown)}")
         for symbol, terms in lp.instruments.items():
-            _check_lp_terms(config.instruments[symbol], lp.name, terms)
-    for pair, path in config.conversions.items():
-        missing = [step.symbol for step in path if step.symbol not in config.instruments]
-        if missing:
-            raise ConfigurationRefused(f"conversion {pair} needs unknown symbols: {', '.join(missing)}")
+            seen = effective(config.instruments[symbol], group.overrides, symbol=symbol)[0]
+            try:
+                _check_lp_terms(seen, lp.name, terms)
+            except ConfigurationRefused as refused:
+                raise ConfigurationRefused(f"group {group.name}: {refused}") from None
+
+
+# --- one group ---
+
+
+def group_problems(group: Group, instruments: Mapping[str, Instrument], currencies: Container[str]) -> Iterator[str]:
+    """What is wrong with a group's terms, one sentence each, its view of every symbol included."""
+    unknown = sorted(set(group.symbol_markups) - set(instruments))
+    if unknown:
+        yield f"group {group.name}: symbol markups name unknown symbols: {', '.join(unknown)}"
+    if any(markup.bid < 0 or markup.ask < 0 for markup in (group.markup, *group.symbol_markups.values())):
+        yield f"group {group.name}: a markup must not be negative"
+    yield from _charge_problems(group, currencies)
+    yield from conversion_problems(group.name, group.conversion)
+    yield from stop_out_problems(group.name, group.stop_out)
+    yield from account_control_problems(group.name, group.controls)
+    if group.day_trades is not None:
+        yield from day_trade_problems(group.name, group.day_trades)
+    yield from _override_problems(group, instruments, currencies)
+
+
+def _charge_problems(group: Group, currencies: Container[str]) -> Iterator[str]:
+    names = [rule.name for rule in group.commissions]
+    yield from (
+        f"group {group.name}: two commissions are called {name!r}"
+        for name in dict.fromkeys(names)
+        if names.count(name) > 1
+    )
+    for rule in group.commissions:
+        yield from _commission_problems(f"group {group.name}: commission {rule.name!r}", rule, currencies)
+    if group.swap_free is not None:
+        yield from _swap_free_problems(f"group {group.name}: swap-free terms", group.swap_free, currencies)
+
+
+def _commission_problems(where: str, rule: CommissionRule, currencies: Container[str]) -> Iterator[str]:
+    if not rule.name:
+        yield f"{where}: it needs a name"
+    try:
+        check_commission_terms(where, rule.terms)
+        mask(rule.symbols)
+    except CommissionTermsRefused as refused:
+        yield str(refused)
+    except MaskRefused as refused:
+        yield f"{where}: {refused}"
+    is_named = rule.terms.currency is ChargeCurrency.NAMED
+    if is_named and rule.terms.currency_name not in currencies:
+        yield f"{where}: currency {rule.terms.currency_name} has no number of decimals"
+
+
+def _swap_free_problems(where: str, terms: SwapFreeTerms, currencies: Container[str]) -> Iterator[str]:
+    try:
+        check_swap_free_terms(where, terms)
+    except SwapTermsRefused as refused:
+        yield str(refused)
+    if terms.currency not in currencies:
+        yield f"{where}: currency {terms.currency} has no number of decimals"
+
+
+def _override_problems(
+    group: Group, instruments: Mapping[str, Instrument], currencies: Container[str]
+) -> Iterator[str]:
+    """The rules by themselves; and, when they can be applied, what they make of the symbols."""
+    if not group.overrides:
+        return
+    problems = override_problems(group.overrides, dict(instruments))
+    yield from (f"group {group.name}: {problem}" for problem in problems)
+    if problems:
+        return
+    seen = {symbol: effective(own, group.overrides, symbol=symbol)[0] for symbol, own in instruments.items()}
+    for symbol, terms in seen.items():
+        if terms != instruments[symbol]:
+            yield from (f"group {group.name}: {problem}" for problem in instrument_problems(terms, currencies))
+    yield from (f"group {group.name}: {problem}" for problem in pool_problems(seen))
+
+
+def pool_problems(instruments: Mapping[str, Instrument]) -> Iterator[str]:
+    """Two symbols that share a pool of margin tiers under different tiers."""
+    try:
+        check_pools({symbol: instrument.margin for symbol, instrument in instruments.items()})
+    except MarginTermsRefused as refused:
+        yield str(refused)
+
+
+# --- rules, providers ---
 
 
 def _check_share(rule: Rule) -> None:
@@ -208,17 +341,6 @@ def _check_lp_terms(instrument: Instrument, lp: str, terms: LpInstrument) -> Non
     fits = 0 < terms.volume_step <= terms.volume_min and instrument.volume_step % terms.volume_step == 0
     if not fits or terms.volume_min % terms.volume_step != 0:
         raise ConfigurationRefused(f"{instrument.symbol} at {lp}: minimum and step do not fit the symbol's step")
-
-
-def _check_instrument(config: Config, instrument: Instrument) -> None:
-    steps_fit = 0 < instrument.volume_step <= instrument.volume_min <= instrument.volume_max
-    if not steps_fit or instrument.contract_size <= 0 or not 0 <= instrument.digits <= 10:
-        raise ConfigurationRefused(f"{instrument.symbol}: volumes, contract size or digits do not fit together")
-    for problem in session_problems(instrument.symbol, instrument.sessions):
-        raise ConfigurationRefused(problem)
-    for currency in (instrument.base, instrument.quote):
-        if currency not in config.currency_digits:
-            raise ConfigurationRefused(f"{instrument.symbol}: currency {currency} has no number of decimals")
 
 
 def resolve_conversions(

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from trading.numbers import ONE, ZERO, round_half_up
+from trading.numbers import ONE, ZERO, is_plain, round_half_up
 from trading.orders import Side
 
 FEE_UNITS = Decimal(10_000)
@@ -57,6 +57,13 @@ class ConversionTerms(Struct, frozen=True, kw_only=True):
     """MARKET_WORST counts a margin as a debt: always the ask."""
     fee: Decimal = ZERO
     """Of every realised result in another currency than the account's: 1 is 0.01 % of it, for profits and losses alike."""
+
+
+def conversion_problems(group: str, terms: ConversionTerms) -> tuple[str, ...]:
+    """What is wrong with these terms, as sentences; empty when they can be published."""
+    if is_plain(terms.fee) and 0 <= terms.fee <= FEE_UNITS:
+        return ()
+    return (f"group {group}: the conversion fee must lie between 0 and {FEE_UNITS} parts of ten thousand",)
 
 
 class TwoSided(Protocol):

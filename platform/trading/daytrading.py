@@ -4,12 +4,17 @@ A rule that a group switches on. A day trade is a position closed (in whole or p
 the account remembers the dates that still count. Closing is never refused: the limit refuses the next opening.
 """
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal
 
 from msgspec import Struct
 
 from trading.calendar import MONDAY_TO_FRIDAY
+from trading.numbers import is_plain
+
+DAYS_MAX = 30
+"""How far back day trades may count."""
 
 
 class DayTradeTerms(Struct, frozen=True, kw_only=True):
@@ -39,3 +44,20 @@ def _business_day_before(day: date) -> date:
     while earlier.weekday() not in MONDAY_TO_FRIDAY:
         earlier -= timedelta(days=1)
     return earlier
+
+
+# --- what may be published ---
+
+
+def day_trade_problems(group: str, terms: DayTradeTerms) -> tuple[str, ...]:
+    """What is wrong with this limit, as sentences; empty when it can be published."""
+    return tuple(f"group {group}: {problem}" for problem in _problems(terms))
+
+
+def _problems(terms: DayTradeTerms) -> Iterator[str]:
+    if not is_plain(terms.equity_min) or terms.equity_min < 0:
+        yield "the equity that frees from the day-trade limit must not be negative"
+    if terms.count_max < 0:
+        yield "the number of day trades must not be negative"
+    if not 1 <= terms.days <= DAYS_MAX:
+        yield f"day trades count over 1 to {DAYS_MAX} business days"

@@ -23,6 +23,9 @@ UNCHANGED = "default"
 OWN = "symbol"
 """What provenance says of a field that no rule has set: it is the symbol's own."""
 
+SHOWN_MAX = 80
+"""Characters of a refused value that are repeated."""
+
 IDENTITY = frozenset({"symbol", "base", "quote", "digits", "contract_size", "asset_class"})
 """What a symbol is, the same for every group: positions of two groups must net, and the provider knows only one contract."""
 
@@ -55,9 +58,14 @@ def effective(terms: T, overrides: Iterable[Override], *, symbol: str) -> tuple[
     return terms, provenance
 
 
+def sourced(terms: Struct, provenance: Provenance) -> tuple[tuple[str, str, str], ...]:
+    """Each field as (dotted path, value, rule that set it), in the order of the fields."""
+    return tuple((path, _shown(_value_at(terms, path.split("."))), rule) for path, rule in provenance.items())
+
+
 def described(terms: Struct, provenance: Provenance) -> tuple[str, ...]:
     """One line per field, `volume_max = 20 (VIP metals)`, as the back office prints effective settings."""
-    return tuple(f"{path} = {_shown(_value_at(terms, path.split('.')))} ({rule})" for path, rule in provenance.items())
+    return tuple(f"{path} = {value} ({rule})" for path, value, rule in sourced(terms, provenance))
 
 
 def as_of(versions: Sequence[tuple[int, Document]], at_us: int) -> Document | None:
@@ -169,14 +177,18 @@ def _change_problem(terms: Struct, path: str, value: object) -> str | None:
         return f"{'.'.join(parents)} is not set, so {path} cannot be changed alone"
     if not isinstance(holder, Struct) or name not in holder.__struct_fields__:
         return f"there is no setting {path}"
-    return None if value == UNCHANGED else _value_problem(path, value, _field(type(holder), name).type)
+    return None if value == UNCHANGED else value_problem(path, value, _field(type(holder), name).type)
 
 
-def _value_problem(path: str, value: object, kind: Any) -> str | None:
+def value_problem(path: str, value: object, kind: Any) -> str | None:
+    """Why the JSON `value` cannot be a `kind`, as a sentence that names `path`; None when it can.
+
+    Stricter than msgspec: a misspelt field is not dropped in silence, and a number is written with plain digits.
+    """
     try:
         converted = msgspec.convert(value, type=kind)
     except msgspec.ValidationError as refused:
-        return f"{path} cannot be {_shown(value)}: {_lower(str(refused))}"
+        return f"{path} cannot be {_shortened(_shown(value))}: {_lower(str(refused))}"
     return next(_complaints(path, value, converted), None)
 
 
@@ -209,6 +221,11 @@ def _is_plain_number(value: object) -> bool:
     except NumberRefused:
         return False
     return isinstance(value, int | str)
+
+
+def _shortened(text: str) -> str:
+    """Enough of a value to find it by."""
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
 
 
 def _lower(sentence: str) -> str:

@@ -41,11 +41,30 @@ class LevelView(Struct, frozen=True):
     distance: int | None
 
 
+class StopLossView(Struct, frozen=True):
+    """A stop loss, and what was agreed about it."""
+
+    price: Decimal | None
+    distance: int | None
+    guaranteed: bool
+    trigger: str | None
+    """How it watches the price; None for the symbol's way."""
+
+
 class TrailingView(Struct, frozen=True):
     """How a stop loss follows the price, in points."""
 
     distance: int
     step: int
+    activation: int | None
+    """Profit from which on it follows; None for the distance itself."""
+
+
+class BreakEvenView(Struct, frozen=True):
+    """At which profit the stop loss moves to the open price, and how far beyond it. Points."""
+
+    distance: int
+    offset: int
 
 
 class OrderView(Struct, frozen=True, kw_only=True, omit_defaults=False):
@@ -64,9 +83,12 @@ class OrderView(Struct, frozen=True, kw_only=True, omit_defaults=False):
     time_in_force: str
     expires_at: str | None
     max_slippage: int | None
-    stop_loss: LevelView | None
+    stop_loss: StopLossView | None
     take_profit: LevelView | None
     trailing_stop: TrailingView | None
+    break_even: BreakEvenView | None
+    oco_group: str | None
+    stop_trigger: str | None
     status: str
     reason: str
     position_id: int | None
@@ -89,6 +111,8 @@ class DealView(Struct, frozen=True, kw_only=True):
     price: Decimal
     profit: Decimal
     commission: Decimal
+    swap: Decimal
+    fee: Decimal
     at: str
 
 
@@ -99,10 +123,12 @@ class PositionView(Struct, frozen=True, kw_only=True):
     side: str
     volume: Decimal
     open_price: Decimal
-    stop_loss: LevelView | None
+    stop_loss: StopLossView | None
     take_profit: LevelView | None
     trailing_stop: TrailingView | None
+    break_even: BreakEvenView | None
     margin: Decimal
+    swap: Decimal
     locked_volume: Decimal
     opened_at: str
     updated_at: str
@@ -124,6 +150,9 @@ class AccountView(Struct, frozen=True, kw_only=True):
     currency: str
     leverage: int
     rights: str
+    client_class: str
+    jurisdiction: str
+    commission_blocked: Decimal
 
 
 def average_price(cost: Decimal, volume: Decimal, digits: int) -> Decimal | None:
@@ -139,10 +168,28 @@ def level_view(price: Decimal | None, distance: int) -> LevelView | None:
     return LevelView(price, distance or None) if price is not None or distance else None
 
 
+def stop_loss_view(protection: ProtectionTerms | Protection, distance: int) -> StopLossView | None:
+    if protection.stop_loss is None and not distance:
+        return None
+    trigger = protection.stop_trigger
+    return StopLossView(
+        price=protection.stop_loss,
+        distance=distance or None,
+        guaranteed=protection.is_guaranteed,
+        trigger=trigger.value if trigger else None,
+    )
+
+
 def trailing_view(protection: ProtectionTerms | Protection) -> TrailingView | None:
     if not protection.trailing_points:
         return None
-    return TrailingView(protection.trailing_points, protection.trailing_step)
+    return TrailingView(protection.trailing_points, protection.trailing_step, protection.trailing_activation)
+
+
+def break_even_view(protection: ProtectionTerms | Protection) -> BreakEvenView | None:
+    if not protection.break_even_points:
+        return None
+    return BreakEvenView(protection.break_even_points, protection.break_even_offset)
 
 
 def order_view(order: Order, digits: int) -> OrderView:
@@ -163,9 +210,12 @@ def order_view(order: Order, digits: int) -> OrderView:
         time_in_force=order.time_in_force.value,
         expires_at=rfc3339(order.expires_us) if order.expires_us else None,
         max_slippage=order.max_slippage,
-        stop_loss=level_view(asked.stop_loss, asked.stop_loss_points),
+        stop_loss=stop_loss_view(asked, asked.stop_loss_points),
         take_profit=level_view(asked.take_profit, asked.take_profit_points),
         trailing_stop=trailing_view(asked),
+        break_even=break_even_view(asked),
+        oco_group=order.oco_group or None,
+        stop_trigger=order.stop_trigger.value if order.stop_trigger else None,
         status=order.status.value,
         reason=order.reason.value,
         position_id=order.position_id or None,
@@ -190,6 +240,8 @@ def deal_view(deal: Deal) -> DealView:
         price=deal.price,
         profit=deal.profit,
         commission=deal.commission,
+        swap=deal.swap,
+        fee=deal.fee,
         at=rfc3339(deal.at_us),
     )
 
@@ -202,10 +254,12 @@ def position_view(position: Position, digits: int) -> PositionView:
         side=position.side.value,
         volume=position.volume,
         open_price=average_price(position.cost, position.volume, digits) or Decimal(0),
-        stop_loss=level_view(position.protection.stop_loss, 0),
+        stop_loss=stop_loss_view(position.protection, 0),
         take_profit=level_view(position.protection.take_profit, 0),
         trailing_stop=trailing_view(position.protection),
+        break_even=break_even_view(position.protection),
         margin=position.margin,
+        swap=position.swap,
         locked_volume=position.locked,
         opened_at=rfc3339(position.opened_us),
         updated_at=rfc3339(position.updated_us),
@@ -214,5 +268,11 @@ def position_view(position: Position, digits: int) -> PositionView:
 
 def account_view(account: Account) -> AccountView:
     return AccountView(
-        account=account.id, currency=account.currency, leverage=account.leverage, rights=account.rights.value
+        account=account.id,
+        currency=account.currency,
+        leverage=account.leverage,
+        rights=account.rights.value,
+        client_class=account.client_class.value,
+        jurisdiction=account.jurisdiction,
+        commission_blocked=account.commission_blocked,
     )

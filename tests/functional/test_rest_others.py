@@ -41,15 +41,24 @@ def annas(house: House) -> dict[str, list[str]]:
     """Things of anna's, by the name of the id that addresses them."""
     with house.client("anna") as anna:
         order = anna.post("/v1/orders", json=market_order(client_order_id=fresh_id("anna"))).json()
+        [deal] = anna.get("/v1/deals", params={"order_ticket": order["ticket"]}).json()["data"]
     return {
         "account": [str(ANNA)],
         "reference": [order["id"], str(order["ticket"]), f"client:{order['client_order_id']}"],
         "position": [str(order["position_id"])],
         "ticket": [str(order["ticket"])],
+        "deal": [str(deal["id"])],
+        "transaction": ["1"],
+        "correction": ["1"],
     }
 
 
-MISSING = {"account": "19999", "reference": "999999999", "position": "999999999", "ticket": "999999999"}
+MISSING = {"account": "19999"}
+"""999999999 for all others."""
+
+
+def addressed(route: str, things: dict[str, str]) -> str:
+    return "/" + IDS.sub(lambda found: things.get(found[1], "999999999"), route)
 
 
 def bland(answer: httpx.Response) -> tuple[int, dict[str, Any]]:
@@ -67,11 +76,11 @@ def test_there_are_addresses_to_try() -> None:
 def test_anothers_thing_is_answered_like_one_that_does_not_exist(
     house: House, ben: httpx.Client, annas: dict[str, list[str]], route: str
 ) -> None:
-    [name] = IDS.findall(route)
-    for thing in annas[name]:
+    names = IDS.findall(route)
+    for things in zip(*(annas[name] for name in names), strict=True):
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-            theirs = ben.request(method, "/" + IDS.sub(thing, route), json={})
-            missing = ben.request(method, "/" + IDS.sub(MISSING[name], route), json={})
+            theirs = ben.request(method, addressed(route, dict(zip(names, things, strict=True))), json={})
+            missing = ben.request(method, addressed(route, MISSING), json={})
             assert bland(theirs) == bland(missing)
             assert theirs.status_code in (403, 404, 405), (method, route, theirs.text)
             assert "1.08" not in theirs.text

@@ -13,7 +13,7 @@ from tests.functional.conftest import ANNA, House, market_order
 STAFF = ["/v1/admin/orders/1/decision", "/v1/admin/reconciliation", "/v1/admin/policy"]
 OWN = {
     "accounts.User", "accounts.Profile", "accounts.Group", "instruments.Currency", "instruments.Instrument",
-    "liquidity.LiquidityProvider", "routing_rules.Rule",
+    "liquidity.LiquidityProvider", "operations.FirmSettings", "routing_rules.Rule",
 }  # fmt: skip
 """The models that a person edits. Everything else is a record."""
 

@@ -11,7 +11,7 @@ from apps.doors.paging import Page, encode_cursor, page_of
 from apps.doors.parsing import Fields
 from apps.doors.problems import Problem, problem_body
 from apps.doors.views import WAIT_S_DEFAULT, WAIT_S_MAX, wait_s
-from apps.operations.services import short
+from apps.operations.terms import short
 from apps.published import _Newest
 from apps.shapes import order_shape, trimmed
 from bus import codec

@@ -15,6 +15,8 @@ from apps.operations.demo import CLIENTS, DEPOSIT, Client
 from trading.refusals import REGISTRY, Refusal
 
 RETRY_S = 0.2
+OPEN_ALREADY = frozenset({Refusal.ACCOUNT_EXISTS, Refusal.CLIENT_ORDER_ID_REUSED})
+"""The second: opened by an earlier release, which asked for other terms under the same key. They stay as they are."""
 
 
 class Command(BaseCommand):
@@ -39,10 +41,11 @@ def _open(client: Client) -> None:
             currency=client.currency,
             leverage=client.leverage,
             client_class=client.client_class,
+            jurisdiction=client.jurisdiction,
             actor="system:seed",
         )
     except Problem as problem:
-        if problem.code is not Refusal.ACCOUNT_EXISTS:
+        if problem.code not in OPEN_ALREADY:
             raise
 
 
