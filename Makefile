@@ -1,6 +1,6 @@
 # Everything a person types here. `make run` and `make test` set up first, so neither needs anything before it.
 #
-#   make run [TICKS=PATH] [SPEED=N] [DATA=PATH] [FLAGS=--no-tour]
+#   make run [TICKS=PATH] [SPEED=N] [CLIENTS=N] [DATA=PATH] [FLAGS=--no-tour]
 #   make test [ARGS="tests/unit -k margin"]
 
 SHELL := /bin/sh
@@ -24,7 +24,8 @@ setup:
 
 run:
 	@$(SETUP) && exec env $(WITH_PATH) $(VENV)/bin/python -m broker.launch \
-		$(if $(TICKS),--ticks "$(TICKS)") $(if $(SPEED),--speed "$(SPEED)") $(if $(DATA),--data "$(DATA)") $(FLAGS)
+		$(if $(TICKS),--ticks "$(TICKS)") $(if $(SPEED),--speed "$(SPEED)") $(if $(CLIENTS),--clients "$(CLIENTS)") \
+		$(if $(DATA),--data "$(DATA)") $(FLAGS)
 
 test:
 	@$(SETUP) --for-tests

@@ -1,4 +1,4 @@
-"""`make bench [ARGS="decide durable rest stream triggers"]`: the named benchmarks, or all of them, one after the other.
+"""`make bench [ARGS="decide durable rest stream triggers watch"]`: the named benchmarks, or all of them, one after the other.
 
 Nothing here is asserted: figures are compared by people, with the machine and the inputs printed above them.
 """
@@ -6,7 +6,7 @@ Nothing here is asserted: figures are compared by people, with the machine and t
 import sys
 from collections.abc import Callable
 
-from bench import decide, durable, rest, stream, triggers
+from bench import decide, durable, rest, stream, triggers, watch
 from bench.report import machine, section
 
 BENCHES: dict[str, Callable[[], None]] = {
@@ -15,6 +15,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "rest": rest.main,
     "stream": stream.main,
     "triggers": triggers.main,
+    "watch": watch.main,
 }
 
 

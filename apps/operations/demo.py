@@ -62,7 +62,29 @@ GROUPS: dict[str, dict[str, Any]] = {
         "stop_out": STOP_OUT,
         "overrides": [{"name": "VIP metals", "symbols": "XAUUSD", "changes": {"volume_max": "20"}}],
     },
+    "net": {
+        "commission_per_lot": Decimal("0.00"),
+        "leverage_max": 100,
+        "markup_bid": 1,
+        "markup_ask": 1,
+        "stop_out": STOP_OUT,
+        "margin": {"accounting": "netting"},
+        "commissions": [
+            {
+                "name": "daily",
+                "terms": {
+                    "rate": "3.00",
+                    "posting": "daily",
+                    "tier_basis": "turnover_lots",
+                    "tiers": [{"at_least": "50", "rate": "2.50"}],
+                },
+            }
+        ],
+        "conversion": {"fee": "5"},
+    },
 }
+GUARANTEED = ("EURUSD", "GBPUSD", "USDJPY")
+"""Symbols whose stop losses can be guaranteed."""
 RULES: tuple[dict[str, Any], ...] = (
     {
         "name": "professionals to the market",
@@ -133,6 +155,7 @@ def _instrument(symbol: str) -> dict[str, Any]:
         "volume_step": Decimal("0.01"),
         "quote_age_max_ms": 3000,
         "asset_class": "metal" if is_gold else "fx",
+        "guarantee": {"fee_points": "8", "distance_min_points": 50} if symbol in GUARANTEED else None,
         "swap": {"mode": "points", "long": SWAPS[symbol][0], "short": SWAPS[symbol][1]},
     }
 

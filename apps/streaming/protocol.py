@@ -42,7 +42,12 @@ class Channel(StrEnum):
 
 
 PRIVATE = frozenset({Channel.ORDERS, Channel.POSITIONS, Channel.ACCOUNT})
-_CHANNEL_OF_KIND = {"order": Channel.ORDERS, "position": Channel.POSITIONS, "account": Channel.ACCOUNT}
+_CHANNEL_OF_KIND = {
+    "order": Channel.ORDERS,
+    "position": Channel.POSITIONS,
+    "account": Channel.ACCOUNT,
+    "margin": Channel.ACCOUNT,
+}
 
 UNKNOWN_CHANNEL = "unknown_channel"
 SUBSCRIPTION_LIMIT = "subscription_limit"
@@ -187,7 +192,13 @@ def event_message(channel: Channel, kind: str, account: int, seq: int, ts: str, 
     return _text({**head, _BODY_NAMES.get(kind, channel.removesuffix("s")): raw})
 
 
-_BODY_NAMES = {"account.balance": "balance", "account.opened": "terms", "account.changed": "terms"}
+_BODY_NAMES = {
+    "account.balance": "balance",
+    "account.opened": "terms",
+    "account.changed": "terms",
+    "margin.call": "margin",
+    "margin.restored": "margin",
+}
 
 
 def _text(message: object) -> str:

@@ -1,11 +1,13 @@
 """`make run`: the stores, the schema, the demo broker, every process, the tour; then everything stays up until Ctrl-C.
 
-The steps stand in `run` in the order they happen. Nothing here trades: the tour does, through the public doors.
+The steps stand in `run` in the order they happen. Nothing here trades: the tour does, through the public doors, and the crowd
+through the bus.
 """
 
 import argparse
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -26,18 +28,25 @@ from broker.processes import (
     REDIS,
     ROOT,
     Layout,
+    crowd,
     environment,
     free_port,
     free_port_range,
     house,
+    python,
 )
 from broker.supervisor import AlreadyRunningError, InterruptedByUserError, NotReadyError, Supervisor, spec_of
+from bus.clock import after, clock_from
 
 STORES_WITHIN_S = 90.0
 HOUSE_WITHIN_S = 120.0
 TABLE_KEY = "supervisor:processes"
 TABLE_TTL_S = 10
 INTERRUPTED = 130
+CLIENTS_MAX = 2000
+DAY_S = 86_400
+CROWD_S = 60.0
+"""How long the crowd trades where no recorded day is replayed."""
 
 
 class LaunchError(Exception):
@@ -51,10 +60,20 @@ class Options:
     speed: float
     tour: bool
     exit_after_tour: bool
+    clients: int = 0
+    """How many simulated clients trade; 0 for none."""
+    seed: int | None = None
+    trade_for_s: float | None = None
+    then_stop: bool = False
+
+    @property
+    def stays_up(self) -> bool:
+        return not (self.exit_after_tour or self.then_stop)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: the tour's with --exit-after-tour; 0 after Ctrl-C; 1 when the house could not be started."""
+    """Exit status: 1 when the house could not be started or the crowd's data was unsound; else the tour's with
+    --exit-after-tour, and 0 after Ctrl-C."""
     try:
         options = parse(arguments)
         options.data.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -75,6 +94,10 @@ def parse(arguments: Sequence[str] | None) -> Options:
     )
     parser.add_argument("--no-tour", action="store_true", help="start everything and do not trade")
     parser.add_argument("--exit-after-tour", action="store_true", help="stop everything after the tour")
+    parser.add_argument("--clients", type=int, default=0, help="let so many simulated clients trade for a day, watched")
+    parser.add_argument("--seed", type=int, help="what the simulated clients do; drawn when it is not given")
+    parser.add_argument("--trade-for", type=float, metavar="SECONDS", help="how long they trade, instead of a day")
+    parser.add_argument("--then-stop", action="store_true", help="stop everything after the clients' summary")
     given = parser.parse_args(arguments)
     if not 0 < given.speed <= 1000:
         parser.error("--speed must be above 0 and at most 1000")
@@ -82,17 +105,28 @@ def parse(arguments: Sequence[str] | None) -> Options:
         parser.error(f"there is nothing at {given.ticks}")
     if given.speed != 1 and not given.ticks:
         parser.error("--speed is how fast a recording is replayed: give --ticks too")
+    if not 0 <= given.clients <= CLIENTS_MAX:
+        parser.error(f"--clients is at most {CLIENTS_MAX}")
+    if not given.clients and (given.then_stop or given.trade_for is not None or given.seed is not None):
+        parser.error("--seed, --trade-for and --then-stop are about simulated clients: give --clients too")
+    if given.trade_for is not None and not 0 < given.trade_for <= DAY_S:
+        parser.error("--trade-for must be above 0 and at most a day")
     return Options(
         data=(given.data or default_data_folder(os.environ)).absolute(),
         ticks=given.ticks.absolute() if given.ticks else None,
         speed=given.speed,
         tour=not given.no_tour,
         exit_after_tour=given.exit_after_tour,
+        clients=given.clients,
+        seed=given.seed,
+        trade_for_s=given.trade_for,
+        then_stop=given.then_stop,
     )
 
 
 def run(options: Options) -> int:
     started = time.monotonic()
+    crowd_status = 0
     publisher = Publisher()
     with Supervisor(options.data, folder=ROOT, environment=dict(os.environ), say=say, publish=publisher) as supervisor:
         try:
@@ -106,7 +140,8 @@ def run(options: Options) -> int:
             seed_accounts(supervisor)
             say(f"everything is up after {time.monotonic() - started:.1f} s")
             status = tour(supervisor) if options.tour else 0
-            if not options.exit_after_tour:
+            crowd_status = trade(supervisor, layout, options) if options.clients else 0
+            if options.stays_up:
                 show_addresses(supervisor, layout)
                 supervisor.run_forever()
         except InterruptedByUserError:
@@ -114,7 +149,9 @@ def run(options: Options) -> int:
         finally:
             say("stopping everything")
     say("stopped")
-    return status if options.exit_after_tour else 0
+    if crowd_status or options.stays_up:
+        return crowd_status
+    return status if options.exit_after_tour or status == INTERRUPTED else 0
 
 
 # ------------------------------------------------------------------------------------------------------------ the steps
@@ -208,6 +245,21 @@ def tour(supervisor: Supervisor) -> int:
     say("the tour trades one round trip each for A, B and C")
     status = supervisor.run_to_end("tour", (sys.executable, "-m", "broker.tour"), show=True)
     say(f"the tour ended with status {status}" + ("" if status == 0 else ": something is wrong, see above"))
+    return status
+
+
+def trade(supervisor: Supervisor, layout: Layout, options: Options) -> int:
+    """The crowd's day, watched: 0 when the stored data was sound at every look."""
+    seed = secrets.randbelow(10**9) if options.seed is None else options.seed
+    lasts_s = options.trade_for_s or (DAY_S / options.speed if options.ticks else CROWD_S)
+    until_us = after(clock_from(layout.clock), lasts_s)
+    say(
+        f"{options.clients} simulated clients trade for {lasts_s:.0f} s (seed {seed}); the data is checked every second"
+    )
+    supervisor.add([crowd(layout.redis_url, clients=options.clients, seed=seed, until_us=until_us)])
+    status = supervisor.run_to_end("crowd-watch", python("broker.crowd_watch", "--until-us", str(until_us)), show=True)
+    supervisor.dismiss("crowd")
+    say(f"the crowd's day ended with status {status}" + ("" if status == 0 else ": the data is unsound, see above"))
     return status
 
 

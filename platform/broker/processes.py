@@ -95,6 +95,14 @@ def house(layout: Layout) -> list[Spec]:
     ]
 
 
+def crowd(redis_url: str, *, clients: int, seed: int, until_us: int) -> Spec:
+    """Simulated clients who trade until the business time comes."""
+    beating = heartbeat_of(redis_url)
+    terms = {"--clients": clients, "--seed": seed, "--until-us": until_us}
+    command = python("broker.crowd", *(str(part) for term in terms.items() for part in term))
+    return Spec("crowd", command, after=("engine", "quotes"), stop_rank=DOORS, is_ready=beating("crowd"))
+
+
 def lp_session(lp: str, session: str, beating: Callable[[str], Callable[[int], bool]]) -> Spec:
     name = f"lp-{lp}-{session}"
     return Spec(

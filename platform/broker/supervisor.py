@@ -195,6 +195,11 @@ class Supervisor:
             while True:
                 self.step()
 
+    def dismiss(self, name: str) -> None:
+        """Stop one process for good; its row leaves the table."""
+        self._stop_rank([self._children[name]])
+        del self._children[name]
+
     def stop(self) -> None:
         """Stop every process, rank by rank. A second signal meanwhile means at once."""
         self._signals = 0

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from engine.work import Work
 from trading.accounts import Account
+from trading.desk import MarginNote, MarginNoteKind
 from trading.events import (
     AccountChanged,
     AccountNumbered,
@@ -19,6 +20,7 @@ from trading.events import (
     DealMade,
     Event,
     LedgerPosted,
+    MarginNoted,
     OrderAccepted,
     OrderCanceled,
     OrderExpired,
@@ -33,7 +35,16 @@ from trading.events import (
 )
 from trading.ledger import TransactionKind, Transfer, client_account, credit_account
 from trading.numbers import ZERO
-from trading.views import BalanceView, DealView, OrderView, account_view, deal_view, order_view, position_view
+from trading.views import (
+    BalanceView,
+    DealView,
+    MarginCallView,
+    OrderView,
+    account_view,
+    deal_view,
+    order_view,
+    position_view,
+)
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -71,6 +82,11 @@ _POSITION_KINDS: dict[type[Event], str] = {
     PositionClosed: "position.closed",
 }
 _ACCOUNT_KINDS: dict[type[Event], str] = {AccountOpened: "account.opened", AccountChanged: "account.changed"}
+_NOTE_KINDS = {
+    MarginNoteKind.MARGIN_CALL: "margin.call",
+    MarginNoteKind.MARGIN_RESTORED: "margin.restored",
+}
+"""Of the other notes the orders, positions and postings themselves tell."""
 
 
 def announce(work: Work) -> list[AccountEvent]:
@@ -113,12 +129,25 @@ def _message(work: Work, event: Any, deals: list[DealView]) -> tuple[int, str, o
         return event.account.id, _ACCOUNT_KINDS[kind], account_view(event.account)
     if kind is LedgerPosted and event.account is not None:
         return event.account.id, "account.balance", _balance_view(event, event.account)
+    if kind is MarginNoted and event.note.kind in _NOTE_KINDS:
+        return event.note.account, _NOTE_KINDS[event.note.kind], _margin_call_view(work, event.note)
     return 0, "", None
 
 
 def _digits(work: Work, symbol: str) -> int:
     instrument = work.config.instruments.get(symbol)
     return instrument.digits if instrument else 5
+
+
+def _margin_call_view(work: Work, note: MarginNote) -> MarginCallView:
+    return MarginCallView(
+        account=note.account,
+        currency=work.account(note.account).currency,
+        rule=note.rule,
+        equity=note.equity,
+        margin=note.margin,
+        level=note.level,
+    )
 
 
 def _balance_view(event: LedgerPosted, account: Account) -> BalanceView:

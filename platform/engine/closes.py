@@ -85,22 +85,42 @@ def protect(work: Work, position: Position, reason: OrderReason, quote: Quote) -
     volume = position.volume - position.locked
     if volume <= 0 or check_conversion(work, position) is not None:
         return False
+    terms: dict[str, object] = {}
+    if reason is OrderReason.TAKE_PROFIT:
+        terms = {"type": OrderType.LIMIT, "price": position.protection.take_profit}
+    return force_close(work, position, volume, quote, reason=reason, **terms) is not None
+
+
+def force_close(
+    work: Work, position: Position, volume: Decimal, quote: Quote, *, reason: OrderReason, **terms: object
+) -> Order | None:
+    """Close `volume` lots at this price without being asked: the order as it is then. None when whoever holds the position
+    cannot deal now; nothing is done then."""
     number = work.state.counters.order
     order = replace(
         closing_order(work, position, volume),
         uuid=uuid_of(work.state.shard, number),
         client_order_id=f"{reason.value}/{position.id}/{number}",
         reason=reason,
+        **terms,
     )
-    if reason is OrderReason.TAKE_PROFIT:
-        order = replace(order, type=OrderType.LIMIT, price=position.protection.take_profit)
     decision = close_route(work, order, position, quote)
     if not can_be_dealt(decision):
-        return False
+        return None
     is_guaranteed = position.protection.is_guaranteed and reason is OrderReason.STOP_LOSS
     price = position.protection.stop_loss if is_guaranteed else None
-    deal_close(work, order, position, decision, quote, price=price)
-    return True
+    return deal_close(work, order, position, decision, quote, price=price)
+
+
+def is_closable(work: Work, position: Position, volume: Decimal, quote: Quote) -> bool:
+    """Whoever holds the position can deal now, at a price that clients are dealt at, and the result can be converted."""
+    account = work.account(position.account)
+    terms = work.terms_for(account, position.symbol)
+    if check_spread(terms, work.group_of(account), quote) is not None or check_conversion(work, position) is not None:
+        return False
+    if not position.volume_a:
+        return True
+    return can_be_dealt(close_route(work, closing_order(work, position, volume), position, quote))
 
 
 def modify_protection(work: Work, command: ModifyProtection, asked: Asked) -> None:

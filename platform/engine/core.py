@@ -5,6 +5,8 @@ from msgspec import Struct
 from engine.announce import AccountEvent, announce
 from engine.decide import decide
 from engine.executions import is_valuable
+from engine.guard import accounts_to_act
+from engine.negative import cover_negative
 from engine.state import Prior, State
 from engine.work import Work
 from trading.answers import Answer
@@ -42,6 +44,8 @@ def execute(state: State, command: AnyCommand, now_us: int, prior: Prior = NO_PR
     if isinstance(command, QuoteArrived):
         state.quotes[command.quote.symbol] = command.quote
     decide(work, command, prior)
+    if state.negative:
+        cover_negative(work)
     told = announce(work)
     return Executed(work.events, told, work.answers, list(work.quotes_used.values()))
 
@@ -52,10 +56,13 @@ def take_quote(state: State, quote: Quote) -> QuoteArrived | None:
     if known is not None and quote.at_us < known.at_us:
         return None
     state.quotes[quote.symbol] = quote
-    if state.config is None or not state.books.is_set_off(quote, state.config):
+    if state.config is None:
+        return None
+    accounts = accounts_to_act(state, quote)
+    if not accounts and not state.books.is_set_off(quote, state.config):
         return None
     name = f"quote:{quote.symbol}:{quote.at_us}:{quote.seq}"
-    return QuoteArrived(id=name, key=name, quote=quote)
+    return QuoteArrived(id=name, key=name, quote=quote, accounts=accounts)
 
 
 def is_ready(state: State, command: AnyCommand, now_us: int) -> bool:

@@ -78,7 +78,7 @@ def decide(work: Work, command: AnyCommand, prior: Prior) -> None:
         apply_execution(work, command, prior.leg)
         return
     if isinstance(command, QuoteArrived):
-        on_quote(work, command.quote)
+        on_quote(work, command.quote, command.accounts)
         return
     asked = Asked(command, hash_body(command), prior)
     known = work.state.keys.get((command.account, command.key)) or prior.key

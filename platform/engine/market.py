@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from engine.books import Stream
 from engine.closes import protect
 from engine.orders import is_expired, trigger
+from engine.stopout import supervise
 from engine.work import Work
 from trading.checks import check_price
 from trading.events import PositionChanged
@@ -26,7 +27,15 @@ from trading.triggers import Trigger, TriggerKind
 REASONS = {TriggerKind.STOP_LOSS: OrderReason.STOP_LOSS, TriggerKind.TAKE_PROFIT: OrderReason.TAKE_PROFIT}
 
 
-def on_quote(work: Work, quote: Quote) -> None:
+def on_quote(work: Work, quote: Quote, accounts: tuple[int, ...] = ()) -> None:
+    """What the price sets off, and then the accounts that stand at a threshold of theirs: what protects a position goes first,
+    and may leave nothing to do."""
+    _set_off_all(work, quote)
+    for number in accounts:
+        supervise(work, number)
+
+
+def _set_off_all(work: Work, quote: Quote) -> None:
     """Everything that `quote` sets off, in its promised order: first what fires with the stops as they were, then the stops
     that follow the price."""
     instrument = work.config.instruments.get(quote.symbol)

@@ -528,8 +528,10 @@ def cancel_all(work: Work, command: CancelAll, asked: Asked) -> None:
     work.answer(asked.command.reply_to, answer)
 
 
-def take_back(work: Work, order: Order) -> Order:
-    canceled = replace(order, status=OrderStatus.CANCELED, **NOTHING_RESERVED, updated_us=work.now_us)
+def take_back(work: Work, order: Order, detail: str = "") -> Order:
+    """Cancel a resting order; `detail` says why, where its owner did not ask for it."""
+    why = detail or order.detail
+    canceled = replace(order, status=OrderStatus.CANCELED, **NOTHING_RESERVED, updated_us=work.now_us, detail=why)
     work.emit(OrderCanceled(canceled))
     return canceled
 

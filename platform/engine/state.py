@@ -15,6 +15,7 @@ from msgspec import Struct
 from engine.books import Books
 from engine.nets import Nets
 from engine.tidy import Tidy
+from engine.watch import Watches
 from trading.accounts import Account, DayTurnover
 from trading.configuration import Config
 from trading.controls import RecentOrders, Throttle
@@ -125,9 +126,9 @@ class State:
     """One shard. Not thread-safe: it has one writer."""
 
     __slots__ = (
-        "accounts", "balances", "blocks", "books", "config", "counters", "desk", "holdings", "inbox_cursors", "keys", "legs",
-        "margins", "nets", "oco", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent", "shard", "terms",
-        "throttles", "turnovers", "waiters", "withdrawals",
+        "accounts", "balances", "blocks", "books", "closing", "config", "counters", "desk", "holdings", "inbox_cursors", "keys",
+        "legs", "margins", "negative", "nets", "oco", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent",
+        "shard", "terms", "throttles", "turnovers", "waiters", "watches", "withdrawals",
     )  # fmt: skip
 
     def __init__(self, shard: int = 0, config: Config | None = None) -> None:
@@ -153,11 +154,16 @@ class State:
         self.holdings: dict[int, dict[str, Holding]] = {}
         self.margins: dict[int, AccountMargin] = {}
         self.portfolios: dict[int, Portfolio] = {}
+        self.closing: dict[int, set[int]] = {}
+        """Per account, the positions with a close in flight."""
+        self.negative: set[int] = set()
+        """Accounts whose balance is below zero."""
         self.books = Books()
         self.nets = Nets()
         self.nets.renew(self)
         self.oco: dict[tuple[int, str], set[int]] = {}
         """Live orders that cancel each other, per account and name."""
+        self.watches = Watches()
         self.quotes: dict[str, Quote] = {}
         self.keys: dict[tuple[int, str], KeyRecord] = {}
         self.waiters: dict[int, Waiter] = {}
@@ -172,6 +178,7 @@ class State:
         for account in list(self.margins):
             self.renew_margin(account)
         self.nets.renew(self)
+        self.watches.renew(self)
 
     def margin_used(self, account: int) -> Decimal:
         """Margin of open positions and of waiting and working orders together, in the account's currency."""
@@ -252,14 +259,18 @@ def rebuild(
     state.holdings = holdings_of(state.positions.values())
     for position in state.positions.values():
         _portfolio(state, position.account).positions[position.id] = None
+        if position.locked:
+            _note_closing(state, position)
     for order in state.orders.values():
         _portfolio(state, order.account).orders[order.id] = None
         if order.oco_group:
             _set_oco(state, order)
     for account_number in state.portfolios:
         state.renew_margin(account_number)
+    state.negative = {account.id for account in state.accounts.values() if account.balance < 0}
     state.books.renew(state)
     state.nets.renew(state)
+    state.watches.renew(state)
     return state
 
 
@@ -272,8 +283,22 @@ def _set_account(state: State, event: Any) -> None:
     account: Account = event.account
     before = state.accounts.get(account.id)
     state.accounts[account.id] = account
+    state.watches.touch(account.id)
+    if account.balance < 0 or state.negative:
+        _note_sign(state, account)
     if before is not None and before.group != account.group:
         state.renew_margin(account.id)
+
+
+def _number_account(state: State, event: Any) -> None:
+    state.accounts[event.account.id] = event.account
+
+
+def _note_sign(state: State, account: Account) -> None:
+    if account.balance < 0:
+        state.negative.add(account.id)
+    else:
+        state.negative.discard(account.id)
 
 
 def _set_order(state: State, event: Any) -> None:
@@ -320,6 +345,7 @@ def _change_live_order(state: State, before: Order | None, order: Order) -> None
 
 
 def _move_margin(state: State, account: int, removed: Exposure | None, added: Exposure | None) -> None:
+    state.watches.touch(account)
     margin = state.margins.get(account)
     if margin is None:
         margin = state.margin_of(account)
@@ -366,12 +392,25 @@ def _set_position(state: State, event: Any) -> None:
     if before is None or before.volume != position.volume or before.margin != position.margin:
         removed = None if before is None else position_exposure(before)
         _move_margin(state, position.account, removed, position_exposure(position) if position.volume else None)
+    if position.locked or (before is not None and before.locked):
+        _note_closing(state, position)
+    state.watches.touch(position.account)
     if _protection_moved(before, position):
         state.books.set_position(state, position)
     if state.nets.groups:
         state.nets.set_position(state, position)
     if position.id >= state.counters.position:
         state.counters.position = position.id + 1
+
+
+def _note_closing(state: State, position: Position) -> None:
+    closing = state.closing.setdefault(position.account, set())
+    if position.locked and position.volume:
+        closing.add(position.id)
+    else:
+        closing.discard(position.id)
+    if not closing:
+        del state.closing[position.account]
 
 
 def _protection_moved(before: Position | None, position: Position) -> bool:
@@ -390,7 +429,7 @@ def _post(state: State, event: Any) -> None:
         state.balances[target] = state.balances.get(target, ZERO) + transfer.amount
         state.counters.transaction = transfer.transaction_id + 1
     if event.account is not None:
-        state.accounts[event.account.id] = event.account
+        _set_account(state, event)
     first = event.transfers[0]
     if first.kind in _WITHDRAWALS:
         _track_withdrawal(state, first)
@@ -460,7 +499,7 @@ def _nothing(state: State, event: Any) -> None:
 _APPLY: dict[type[Event], Any] = {
     AccountOpened: _set_account,
     AccountChanged: _set_account,
-    AccountNumbered: _set_account,
+    AccountNumbered: _number_account,
     OrderAccepted: _set_order,
     OrderRejected: _set_order,
     OrderUpdated: _set_order,

@@ -53,7 +53,8 @@ class Account(Struct, frozen=True, kw_only=True):
     stp_only: bool = False
     """Everything goes to the market, whatever the routing policy says."""
     alarm: int = 0
-    """How many of its group's margin call thresholds the account stands at or below."""
+    """How many of its group's margin call thresholds the account stands at or below; one more than there are
+    while it is below its stop-out and nothing is left that could be closed."""
     commission_blocked: Decimal = Decimal(0)
     """Commission of the day that is not yet taken: out of equity and free margin until then."""
     day_trades: tuple[str, ...] = ()

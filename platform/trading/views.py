@@ -145,6 +145,19 @@ class BalanceView(Struct, frozen=True, kw_only=True):
     transaction_id: int
 
 
+class MarginCallView(Struct, frozen=True, kw_only=True):
+    """A margin call threshold that the account came down to, or is above again."""
+
+    account: int
+    currency: str
+    rule: str
+    """`margin call 80`."""
+    equity: Decimal
+    margin: Decimal
+    level: Decimal | None
+    """Per cent; null without margin."""
+
+
 class AccountView(Struct, frozen=True, kw_only=True):
     account: int
     currency: str

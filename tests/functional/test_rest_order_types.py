@@ -25,6 +25,8 @@ CARLA = 10003
 SYMBOL = "GBPUSD"
 BID, ASK = "1.26499", "1.26513"
 """What carla sees while nothing moves."""
+PLAIN = {"guaranteed": False, "trigger": None}
+"""A stop loss without guarantee that watches the price as the symbol does."""
 
 
 @pytest.fixture
@@ -188,7 +190,10 @@ def test_a_resting_order_gets_new_terms_one_by_one(carla: httpx.Client) -> None:
         ({"expires_at": expiry}, {"expires_at": expiry, "time_in_force": "gtd"}),
         ({"expires_at": None}, {"expires_at": None, "time_in_force": "gtc"}),
         ({"take_profit": {"price": "1.25"}}, {"take_profit": {"price": "1.25000", "distance": None}}),
-        ({"trailing_stop": {"distance": 50, "step": 5}}, {"trailing_stop": {"distance": 50, "step": 5}}),
+        (
+            {"trailing_stop": {"distance": 50, "step": 5}},
+            {"trailing_stop": {"distance": 50, "step": 5, "activation": None}},
+        ),
         ({"stop_loss": None}, {"stop_loss": None}),
     ]
     expected = order
@@ -445,7 +450,7 @@ def test_a_position_opened_with_protection_is_closed_by_it(
 ) -> None:
     position = open_position(carla, side=side, **protection)
     [name] = protection
-    assert position[name] == {"price": shown, "distance": None}
+    assert (position[name]["price"], position[name]["distance"]) == (shown, None)
     assert set(position) == set(POSITION().fields)
     house.desk.move(SYMBOL, *market)
     closed = closing_order(carla, position)
@@ -460,13 +465,13 @@ def test_protection_asked_for_with_a_resting_order_is_its_positions(house: House
         "trailing_stop": {"distance": 400},
     }
     order = rest(carla, price="1.26400", **protection)
-    assert order["stop_loss"] == {"price": None, "distance": 300}
+    assert order["stop_loss"] == {"price": None, "distance": 300, **PLAIN}
     assert order["take_profit"] == {"price": "1.27000", "distance": None}
-    assert order["trailing_stop"] == {"distance": 400, "step": 0}
+    assert order["trailing_stop"] == {"distance": 400, "step": 0, "activation": None}
     house.desk.move(SYMBOL, "1.26380", "1.26390")
     filled = becomes(carla, order, "filled")
     position = carla.get(f"/v1/positions/{filled['position_id']}").json()
-    assert position["stop_loss"] == {"price": "1.26091", "distance": None}
+    assert position["stop_loss"] == {"price": "1.26091", "distance": None, **PLAIN}
     assert position["take_profit"] == order["take_profit"]
     assert position["trailing_stop"] == order["trailing_stop"]
 
@@ -474,8 +479,9 @@ def test_protection_asked_for_with_a_resting_order_is_its_positions(house: House
 def test_a_positions_protection_is_set_kept_and_removed_part_by_part(carla: httpx.Client) -> None:
     position = open_position(carla)
     assert (position["stop_loss"], position["take_profit"], position["trailing_stop"]) == (None, None, None)
-    stop, target = {"price": "1.25000", "distance": None}, {"price": "1.28000", "distance": None}
-    trail, by_points = {"distance": 900, "step": 10}, {"price": "1.26213", "distance": None}
+    stop, target = {"price": "1.25000", "distance": None, **PLAIN}, {"price": "1.28000", "distance": None}
+    trail = {"distance": 900, "step": 10, "activation": None}
+    by_points = {"price": "1.26213", "distance": None, **PLAIN}
     steps: list[tuple[dict[str, Any], tuple[Any, Any, Any]]] = [
         ({"stop_loss": {"price": "1.25"}}, (stop, None, None)),
         ({"take_profit": {"price": "1.28"}}, (stop, target, None)),

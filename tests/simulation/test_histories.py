@@ -27,6 +27,7 @@ from trading.commands import (
     CancelOrder,
     CloseBy,
     ClosePositions,
+    Deposit,
     ExpireOrders,
     GrantCredit,
     ModifyOrder,
@@ -37,7 +38,8 @@ from trading.commands import (
     Which,
 )
 from trading.configuration import Config, Markup
-from trading.events import ChildOrderRouted, CommandKeyed, DealMade, OrderRouted, PositionOpened
+from trading.desk import MarginNoteKind
+from trading.events import ChildOrderRouted, CommandKeyed, DealMade, MarginNoted, OrderRouted, PositionOpened
 from trading.guarantee import GuaranteeTerms
 from trading.liquidity import LpOrder, ReportKind
 from trading.margin import holdings_of
@@ -47,9 +49,17 @@ from trading.orders import DealEntry, Order, OrderType, Side, TimeInForce
 from trading.positions import Position
 from trading.protection import ProtectionTerms, StopTriggerMethod
 from trading.spreads import SpreadTerms, TooWide
+from trading.stopout import StopOutTerms
 
 OPERATIONS = 2_000
 SYMBOLS = {"EURUSD": ("1.10", 5), "GBPUSD": ("1.30", 5), "USDJPY": ("150", 3), "XAUUSD": ("2400", 2)}
+
+TIGHT = group(
+    "tight",
+    leverage_max=200,
+    stop_out=StopOutTerms(margin_calls=(Decimal(150), Decimal(120)), level=Decimal(90), is_partial=True),
+)
+"""Stopped out long before its money is gone."""
 
 
 class History:
@@ -71,6 +81,7 @@ class History:
             self.world.open_account(
                 5, currency="EUR", group="net", deposit="50000", leverage=200, client_class=ClientClass.PROFESSIONAL
             ),
+            self.world.open_account(6, currency="USD", group="tight", deposit="1500", leverage=200),
         ]
         for symbol in SYMBOLS:
             self.move_price(symbol)
@@ -83,7 +94,8 @@ class History:
             (self.move_price, 40), (self.place, 20), (self.rest, 20), (self.close, 15), (self.answer, 45),
             (self.repeat, 4), (self.protect, 8), (self.change, 6), (self.take_back, 3), (self.expire, 2),
             (self.wait, 5), (self.lose_memory, 1), (self.close_by, 8), (self.reverse, 6), (self.close_many, 1),
-            (self.rest_pair, 4), (self.move_money, 4),
+            (self.rest_pair, 4), (self.move_money, 4), (self.top_up, 10),
+            (self.risk, 30),
         ]  # fmt: skip
         names, weights = zip(*moves, strict=True)
         for step in range(operations):
@@ -278,6 +290,16 @@ class History:
         ]
         self.world.run(self.random.choice(commands))
 
+    def top_up(self) -> None:
+        """The account that trades on little margin gets money again once it has lost most of it."""
+        if self.world.balance(6) < 400:
+            name = self.world.request()
+            self.world.run(Deposit(id=name, key=name, account=6, amount=Decimal(1100)))
+
+    def risk(self) -> None:
+        """As much as it can carry, on one side."""
+        self.world.place(6, "GBPUSD", self.random.choice([Side.BUY, Side.SELL]), self.random.choice(["1.00", "2.20"]))
+
     def wait(self) -> None:
         self.world.wait(self.random.choice([0.1, 1, 5]))
         self.move_price()
@@ -311,6 +333,9 @@ class History:
         assert self.world.state.orders == {}
         self.check_pairs()
         assert all(self.world.state.margin_used(account) == 0 for account in self.accounts)
+
+    def notes(self) -> set[MarginNoteKind]:
+        return {e.note.kind for done in self.world.executed for e in done.events if isinstance(e, MarginNoted)}
 
     # --- what must hold ---
 
@@ -419,7 +444,7 @@ def _every_rule() -> Config:
         "net", leverage_max=200, markup=Markup(bid=1, ask=1), margin=MarginPolicy(accounting=Accounting.NETTING)
     )
     return msgspec.structs.replace(
-        plain, instruments={**plain.instruments, **changed}, groups={**plain.groups, "net": net}
+        plain, instruments={**plain.instruments, **changed}, groups={**plain.groups, "net": net, "tight": TIGHT}
     )
 
 
@@ -452,6 +477,7 @@ def test_random_histories_conserve_money_and_positions(seed: int) -> None:
     history = History(seed)
     history.run(OPERATIONS)
     assert history.counts["lose_memory"] > 0, f"seed {seed} never lost its memory"
+    assert history.notes() >= {MarginNoteKind.MARGIN_CALL, MarginNoteKind.POSITION_CLOSED}, f"seed {seed}: no stop-out"
     assert len(history.said) > 100, f"seed {seed} hardly traded: {history.counts}"
     entries = Counter(deal.entry for deal in history.world.deals())
     assert set(entries) == set(DealEntry), f"seed {seed} never closed in every way: {entries}"

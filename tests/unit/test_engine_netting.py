@@ -23,6 +23,7 @@ from trading.margining.terms import Accounting, MarginPolicy
 from trading.orders import Deal, DealEntry, OrderStatus, OrderType, Side
 from trading.positions import Position
 from trading.protection import ProtectionTerms
+from trading.stopout import StopOutTerms
 
 NETTING = MarginPolicy(accounting=Accounting.NETTING)
 
@@ -30,7 +31,12 @@ NETTING = MarginPolicy(accounting=Accounting.NETTING)
 def netting_config(**overrides: Any) -> Config:
     """Groups `net` and `pro` see raw prices; `net` nets, `pro` hedges."""
     plain = {"commission_per_lot": Decimal("2.50"), "leverage_max": 200, "markup": Markup()}
-    groups = {"net": group("net", margin=NETTING, **plain), "pro": group("pro"), "retail": group("retail")}
+    patient = StopOutTerms(margin_calls=(), level=None)
+    groups = {
+        "net": group("net", margin=NETTING, stop_out=patient, **plain),
+        "pro": group("pro"),
+        "retail": group("retail"),
+    }
     return demo_config(**{"groups": groups, **overrides})
 
 

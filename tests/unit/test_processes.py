@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from broker import launch
-from broker.processes import DOORS, ENGINE, LPS, Layout, environment, free_port, free_port_range, house, is_free
+from broker.processes import (
+    DOORS,
+    ENGINE,
+    LPS,
+    Layout,
+    crowd,
+    environment,
+    free_port,
+    free_port_range,
+    house,
+    is_free,
+)
 from broker.supervisor import Spec
 
 LAYOUT = Layout(
@@ -39,6 +50,14 @@ def test_nobody_waits_for_what_is_not_started(table: dict[str, Spec]) -> None:
 def test_doors_close_first_and_the_engine_outlives_everybody_it_serves(table: dict[str, Spec]) -> None:
     assert {name for name, spec in table.items() if spec.stop_rank == DOORS} == {"web", "stream", "worker", "beat"}
     assert all(spec.stop_rank < ENGINE for name, spec in table.items() if name != "engine")
+
+
+def test_the_crowd_goes_with_the_doors_and_is_told_how_many_until_when(table: dict[str, Spec]) -> None:
+    spec = crowd(LAYOUT.redis_url, clients=20, seed=7, until_us=1_700_000_000_000_000)
+    assert spec.name not in table
+    assert spec.stop_rank == DOORS
+    assert set(spec.after) <= set(table)
+    assert " ".join(spec.command).endswith("broker.crowd --clients 20 --seed 7 --until-us 1700000000000000")
 
 
 def test_web_servers_listen_on_loopback_alone(table: dict[str, Spec]) -> None:
@@ -88,3 +107,28 @@ def test_without_options_the_house_trades_and_stays() -> None:
     options = launch.parse(["--data", "here"])
     assert (options.tour, options.exit_after_tour, options.ticks, options.speed) == (True, False, None, 1.0)
     assert options.data == Path("here").absolute()
+    assert (options.clients, options.stays_up) == (0, True)
+
+
+def test_a_crowd_that_is_to_stop_the_house_afterwards_does_not_leave_it_up() -> None:
+    options = launch.parse(["--clients", "20", "--trade-for", "15", "--seed", "7", "--then-stop"])
+    assert (options.clients, options.trade_for_s, options.seed, options.stays_up) == (20, 15.0, 7, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--clients", "-1"], "--clients is at most"),
+        (["--clients", "2001"], "--clients is at most"),
+        (["--then-stop"], "give --clients too"),
+        (["--seed", "7"], "give --clients too"),
+        (["--clients", "2", "--trade-for", "0"], "--trade-for"),
+        (["--clients", "2", "--trade-for", "86401"], "--trade-for"),
+    ],
+)
+def test_a_crowd_that_means_nothing_is_refused(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        launch.parse(arguments)
+    assert told in capsys.readouterr().err

@@ -130,6 +130,7 @@ def test_every_refusal_can_be_told(code: str) -> None:
         ("order.filled", Channel.ORDERS),
         ("position.opened", Channel.POSITIONS),
         ("account.balance", Channel.ACCOUNT),
+        ("margin.call", Channel.ACCOUNT),
         ("transfer.done", None),
         ("orders.filled", None),
     ],
