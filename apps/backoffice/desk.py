@@ -46,7 +46,7 @@ def floating(position: OpenPosition, config: Config, terms: EffectiveTerms, quot
         return None
     shown = client_quote(quote, group, instrument)
     price = shown.bid if position.side is Side.BUY else shown.ask
-    profit = (price * position.volume - position.cost) * position.side.sign * instrument.contract_size
+    profit = (price * position.volume - position.cost) * position.side.sign * instrument.lot_value
     converted = convert(profit, instrument.quote, position.currency, config, quotes)
     return None if converted is None else round_half_up(converted, digits)
 

@@ -138,7 +138,7 @@ def _floating(
 ) -> Decimal:
     instrument = effective_terms(config).of(account.group, symbol) or config.instruments[symbol]
     seen = client_quote(quotes[symbol], config.groups[account.group], instrument)
-    profit = unrealised(holding, seen, instrument.contract_size)
+    profit = unrealised(holding, seen, instrument.lot_value)
     converted = convert(profit, instrument.quote, account.currency, config, quotes)
     assert converted is not None, "a missing price was found above"
     return converted

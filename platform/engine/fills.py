@@ -384,7 +384,7 @@ def _post_lp_result(work: Work, position: Position, deal: Deal, fill: Fill) -> N
     instrument = work.instrument(position.symbol)
     cost = _share(position.cost_a, fill.volume, position.volume_a, COST_DIGITS)
     dealt = fill.lp_price * fill.volume if fill.lp_cost is None else fill.lp_cost
-    result = position.side.sign * (dealt - cost) * instrument.contract_size
+    result = position.side.sign * (dealt - cost) * instrument.lot_value
     amount = round_half_up(result, work.config.currency_digits[instrument.quote])
     if not amount:
         return

@@ -22,7 +22,7 @@ def guarantee_fee(work: Work, account: Account, symbol: str, volume: Decimal) ->
     terms = work.terms_for(account, symbol)
     if terms.guarantee is None:
         return ZERO
-    cost = terms.guarantee.fee_points * point(terms.digits) * volume * terms.contract_size
+    cost = terms.guarantee.fee_points * point(terms.digits) * volume * terms.lot_value
     converted = work.convert(-cost, terms.quote, account.currency)
     assert converted is not None, "what cannot be valued is refused, or waits in the inbox"
     return round_half_up(-converted, work.config.currency_digits[account.currency])

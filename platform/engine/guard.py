@@ -99,8 +99,8 @@ def _at_stake(work: Work, look: Look) -> Decimal:
     account, total = look.account, ZERO
     for symbol, holding in work.state.holdings[account.id].items():
         instrument, seen = work.terms_for(account, symbol), look.seen.shown[symbol]
-        value = (seen.bid * holding.long.volume + seen.ask * holding.short.volume) * instrument.contract_size
-        result = abs(unrealised(holding, seen, instrument.contract_size))
+        value = (seen.bid * holding.long.volume + seen.ask * holding.short.volume) * instrument.lot_value
+        result = abs(unrealised(holding, seen, instrument.lot_value))
         steps = len(work.config.conversions[conversion_key(instrument.quote, account.currency)])
         converted = convert(-value - result * steps, instrument.quote, account.currency, work.config, look.seen.raw)
         assert converted is not None, "every price was seen"
@@ -146,7 +146,7 @@ def _bounds(work: Work, look: Look, worst: Seen) -> Iterator[Bound]:
         high = worst.shown[symbol].ask if holding.short.volume or account.alarm else None
         yield Bound(watches.shown(work.state, account.group, symbol), low, high)
         instrument = work.terms_for(account, symbol)
-        result = unrealised(holding, worst.shown[symbol], instrument.contract_size)
+        result = unrealised(holding, worst.shown[symbol], instrument.lot_value)
         for step in work.config.conversions[conversion_key(instrument.quote, account.currency)]:
             is_low = (result >= 0) is not step.inverse
             sides[step.symbol] |= {"low", "high"} if account.alarm else {"low" if is_low else "high"}

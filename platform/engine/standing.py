@@ -211,9 +211,9 @@ def profit_at(work: Work, account: Account, seen: Seen) -> Decimal:
     """The unrealised result of everything it holds. It never falls when a bid rises or an ask falls: longs are worth the
     bid, shorts the ask, and what is converted is converted at the worse side. At today's prices it is `worth_of`'s profit."""
     total = ZERO
-    for symbol, holding in work.state.holdings.get(account.id, {}).items():
+    for symbol, holding in sorted(work.state.holdings.get(account.id, {}).items()):
         instrument = work.terms_for(account, symbol)
-        result = unrealised(holding, seen.shown[symbol], instrument.contract_size)
+        result = unrealised(holding, seen.shown[symbol], instrument.lot_value)
         converted = convert(result, instrument.quote, account.currency, work.config, seen.raw)
         assert converted is not None, "every price was seen"
         total += converted

@@ -216,7 +216,7 @@ def _result(work: Work, look: Look, position: Position) -> Decimal:
     instrument = work.terms_for(look.account, position.symbol)
     holding = Holding()
     holding.side(position.side).add(position)
-    result = unrealised(holding, look.seen.shown[position.symbol], instrument.contract_size)
+    result = unrealised(holding, look.seen.shown[position.symbol], instrument.lot_value)
     converted = work.convert(result, instrument.quote, look.account.currency)
     assert converted is not None, "the account was valued"
     look.results[position.id, position.volume] = converted

@@ -24,12 +24,13 @@ TIER_CURRENCY = "USD"
 def worth_of(work: Work, account: Account) -> Worth | None:
     """What the account is made of, in its currency, unrounded; None when a needed price was never seen."""
     profit = swap = ZERO
-    for symbol, holding in work.state.holdings.get(account.id, {}).items():
+    held = work.state.holdings.get(account.id)
+    for symbol in sorted(held) if held else ():  # in one order, whatever came first: sums may differ in the last digit
         found = profit_in(work, account, symbol)
         if found is None:
             return None
         profit += found
-        swap += holding.swap
+        swap += held[symbol].swap if held else ZERO
     return Worth(
         balance=account.balance,
         credit=account.credit,
@@ -55,7 +56,7 @@ def profit_in(work: Work, account: Account, symbol: str) -> Decimal | None:
     terms = work.terms_for(account, symbol)
     seen = client_quote(quote, work.group_of(account), terms)
     holding = work.state.holdings[account.id][symbol]
-    return work.convert(unrealised(holding, seen, terms.contract_size), terms.quote, account.currency)
+    return work.convert(unrealised(holding, seen, terms.lot_value), terms.quote, account.currency)
 
 
 # --- margin of an opening -----------------------------------------------------------------------------------------------

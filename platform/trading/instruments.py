@@ -11,7 +11,7 @@ from trading.charges.swap import SwapTerms
 from trading.controls import SymbolControls
 from trading.guarantee import GuaranteeTerms
 from trading.margining.terms import MarginTerms
-from trading.profit import ProfitTerms
+from trading.profit import ProfitMode, ProfitTerms
 from trading.protection import StopTriggerMethod
 from trading.spreads import SpreadTerms
 
@@ -80,3 +80,11 @@ class Instrument(Struct, frozen=True, kw_only=True):
     """Bought with cash in full and owned, not traded on margin."""
     expires_us: int = 0
     """Business time at which the contract ends; 0 for never."""
+
+    @property
+    def lot_value(self) -> Decimal:
+        """What one lot gains, in the quote currency, while the price rises by 1."""
+        terms = self.profit
+        if terms.mode is ProfitMode.FUTURES:
+            return self.contract_size * terms.tick_value / terms.tick_size
+        return self.contract_size

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from engine.work import Work
+from engine.worth import worth_of
 from tests.support.builders import config, group, instrument, policy, rule
 from tests.support.world import World, leg_of, order_of, refusal_of
 from trading.accounts import ClientClass
@@ -17,6 +19,7 @@ from trading.instruments import AssetClass
 from trading.margining.terms import HedgedMode, MarginMode, MarginTerms, Tier, TierBasis, Tiers, TierStyle
 from trading.orders import Book, OrderStatus, OrderType, Side
 from trading.overrides import Override
+from trading.profit import ProfitMode, ProfitTerms
 
 
 def world(*, symbol: dict[str, Any] | None = None, retail: dict[str, Any] | None = None, **document: Any) -> World:
@@ -310,3 +313,19 @@ def test_a_new_document_charges_hedges_by_its_own_rules() -> None:
     made.state.use_config(document)
     assert before > 0
     assert made.state.margin_used(5) == 0
+
+
+def test_a_future_is_worth_its_ticks_while_it_is_open_and_when_it_is_closed() -> None:
+    """One lot of 1 unit, tick 0.25 worth 12.50: ten points are 40 ticks, 500 USD."""
+    terms = MarginTerms(mode=MarginMode.FUTURES, initial=Decimal(500))
+    profit = ProfitTerms(mode=ProfitMode.FUTURES, tick_size=Decimal("0.25"), tick_value=Decimal("12.50"))
+    future = {"digits": 2, "contract_size": Decimal(1), "margin": terms, "profit": profit, "volume_step": Decimal(1)}
+    made = world(symbol={**future, "volume_min": Decimal(1)}, retail={"commission_per_lot": Decimal(0)})
+    made.price("EURUSD", "5000.00", "5000.25")
+    assert refused(made, volume="1") == ""
+    made.price("EURUSD", "5010.25", "5010.50")
+    worth = worth_of(Work(made.state, made.config, made.now_us), made.state.accounts[1])
+    assert worth is not None
+    assert worth.profit == Decimal(500)
+    made.close(1, 1)
+    assert made.balance(1) == Decimal("10500.00")
