@@ -103,8 +103,7 @@ def commission(work: Work, account_number: int, volume: Decimal) -> Decimal:
 
 def deals_plainly(work: Work, account: Account, symbol: str) -> bool:
     """Whether a deal costs nothing but `commission_per_lot`."""
-    group = work.group_of(account)
-    return not group.commissions and not group.conversion.fee and work.terms_for(account, symbol).fees is None
+    return work.state.terms.costs_plainly(account.group, symbol)
 
 
 def charges_of(work: Work, order: Order, dealing: Dealing) -> Charges | None:

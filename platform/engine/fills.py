@@ -39,7 +39,7 @@ from trading.ledger import (
     house_pnl,
     lp_account,
 )
-from trading.margining.exposures import charged, left_charged, left_reserved
+from trading.margining.exposures import NOTHING_RESERVED, left_charged, left_reserved
 from trading.margining.modes import Exposure
 from trading.numbers import ZERO, point, round_half_up
 from trading.orders import Book, Deal, DealEntry, Order, OrderReason
@@ -91,6 +91,8 @@ def _cost(price: Decimal, volume: Decimal) -> Decimal:
 
 
 def _left_reserved(work: Work, order: Order, filled: Decimal) -> dict[str, Any]:
+    if filled == order.volume - order.filled_volume:
+        return NOTHING_RESERVED
     account = work.account(order.account)
     rounding = work.group_of(account).margin.rounding
     return left_reserved(order, filled, rounding=rounding, digits=work.config.currency_digits[account.currency])
@@ -146,7 +148,10 @@ def _new_position(work: Work, order: Order, fill: Fill, position_id: int, exposu
         volume=fill.volume,
         cost=_cost(fill.price, fill.volume),
         rolled_us=work.now_us,
-        **charged(exposure),
+        margin=exposure.margin,
+        hedged=exposure.hedged,
+        unleveraged=exposure.unleveraged,
+        notional=exposure.notional,
         lp=fill.lp,
         volume_a_opened=fill.volume if from_lp else ZERO,
         volume_a=fill.volume if from_lp else ZERO,
@@ -359,7 +364,8 @@ def _post_deal(work: Work, deal: Deal, charges: Charges) -> None:
                 )
             )
 
-    move(TransactionKind.REALISED_PNL, house_pnl(deal.book.value), client, deal.profit)
+    if deal.profit:
+        move(TransactionKind.REALISED_PNL, house_pnl(deal.book.value), client, deal.profit)
     balance = account.balance + deal.profit - deal.commission
     if deal.swap:
         move(TransactionKind.SWAP, HOUSE_SWAP, client, deal.swap)

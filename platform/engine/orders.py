@@ -160,7 +160,7 @@ def _seen(work: Work, account: Account, instrument: Instrument, quote: Quote | N
     """What the account's group sees, while the symbol trades and the price is fresh."""
     if quote is None or check_price(instrument, quote, work.now_us) is not None:
         return None
-    return client_quote(quote, work.group_of(account), instrument)
+    return work.seen_by(account, instrument.symbol)
 
 
 def _check_market(
@@ -394,7 +394,7 @@ def check_margin(work: Work, account: Account, order: Order, exposure: Exposure 
     if order.protection.is_guaranteed:
         costs += guarantee_fee(work, account, order.symbol, order.open_volume)
     gone = _gone_with(work, order)
-    after = work.state.margin_of(account.id).margin_after(Intent(closes=gone, opens=(exposure,)))
+    after = work.state.margin_of(account.id).margin_if(Intent(closes=gone, opens=(exposure,)))
     policy, digits = work.group_of(account).margin.free_margin, work.config.currency_digits[account.currency]
     if free_margin(worth, after, policy, digits) < costs:
         used = work.state.margin_used(account.id) - sum((exposure.margin for exposure in gone), ZERO)

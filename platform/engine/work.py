@@ -14,14 +14,14 @@ from trading.events import Event
 from trading.instruments import Instrument
 from trading.margining.modes import Exposure
 from trading.orders import Order, Side
-from trading.pricing import conversion_key, convert
-from trading.quotes import Quote
+from trading.pricing import client_quote, conversion_key, convert
+from trading.quotes import ClientQuote, Quote
 
 
 class Work:
     """State, time and what came of the command so far."""
 
-    __slots__ = ("answers", "charged", "config", "events", "now_us", "quotes_used", "state")
+    __slots__ = ("_seen", "answers", "charged", "config", "events", "now_us", "quotes_used", "state")
 
     def __init__(self, state: State, config: Config, now_us: int) -> None:
         self.state = state
@@ -30,6 +30,7 @@ class Work:
         self.events: list[Event] = []
         self.answers: list[tuple[str, Answer]] = []
         self.quotes_used: dict[str, Quote] = {}
+        self._seen: dict[tuple[str, str], ClientQuote] = {}
         self.charged: tuple[int, Side, Decimal, Decimal, Exposure] | None = None
         """The last charge of a market order: dealt at once at the same price, its position is charged the same."""
 
@@ -71,12 +72,27 @@ class Work:
 
     def terms_for(self, account: Account, symbol: str) -> Instrument:
         """The symbol's terms as the account's group has them."""
-        terms = self.state.terms.of(account.group, symbol)
+        known = self.state.terms.known.get((account.group, symbol))
+        terms = known if known is not None else self.state.terms.of(account.group, symbol)
         assert terms is not None, f"{symbol} is not offered"
         return terms
 
+    def seen_by(self, account: Account, symbol: str) -> ClientQuote | None:
+        """The newest price as the account's group sees it, remembered as used; None before the first."""
+        place = account.group, symbol
+        seen = self._seen.get(place)
+        if seen is None:
+            quote = self.quote(symbol)
+            if quote is None:
+                return None
+            seen = client_quote(quote, self.config.groups[account.group], self.terms_for(account, symbol))
+            self._seen[place] = seen
+        return seen
+
     def convert(self, amount: Decimal, source: str, target: str) -> Decimal | None:
         """`amount` at the market's worse side, unrounded; the quotes on the way count as used."""
+        if source == target:
+            return amount
         self.use_conversion(source, target)
         return convert(amount, source, target, self.config, self.state.quotes)
 

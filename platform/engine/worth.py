@@ -14,7 +14,7 @@ from trading.margining.modes import Exposure, charge, conversion_rate
 from trading.margining.terms import MarginKind, TierBasis
 from trading.numbers import ZERO
 from trading.orders import Order, Side
-from trading.pricing import client_quote, conversion_key
+from trading.pricing import conversion_key
 from trading.regulation import effective_leverage
 
 TIER_CURRENCY = "USD"
@@ -25,12 +25,13 @@ def worth_of(work: Work, account: Account) -> Worth | None:
     """What the account is made of, in its currency, unrounded; None when a needed price was never seen."""
     profit = swap = ZERO
     held = work.state.holdings.get(account.id)
-    for symbol in sorted(held) if held else ():  # in one order, whatever came first: sums may differ in the last digit
-        found = profit_in(work, account, symbol)
-        if found is None:
-            return None
-        profit += found
-        swap += held[symbol].swap if held else ZERO
+    if held:
+        for symbol in held if len(held) == 1 else sorted(held):  # in one order: sums may differ in the last digit
+            found = profit_in(work, account, symbol)
+            if found is None:
+                return None
+            profit += found
+            swap += held[symbol].swap
     return Worth(
         balance=account.balance,
         credit=account.credit,
@@ -50,12 +51,10 @@ def equity_of(work: Work, account: Account) -> Decimal | None:
 
 def profit_in(work: Work, account: Account, symbol: str) -> Decimal | None:
     """The unrealised result of all the account's positions in one symbol, in its currency."""
-    quote = work.quote(symbol)
-    if quote is None:
+    seen = work.seen_by(account, symbol)
+    if seen is None:
         return None
-    terms = work.terms_for(account, symbol)
-    seen = client_quote(quote, work.group_of(account), terms)
-    holding = work.state.holdings[account.id][symbol]
+    terms, holding = work.terms_for(account, symbol), work.state.holdings[account.id][symbol]
     return work.convert(unrealised(holding, seen, terms.lot_value), terms.quote, account.currency)
 
 
@@ -83,7 +82,7 @@ def _charge(work: Work, order: Order, kind: MarginKind, volume: Decimal, price: 
     group = work.group_of(account)
     terms = work.terms_for(account, order.symbol)
     rate = _margin_rate(work, account, terms, order.side, price)
-    notional_rate = _notional_rate(work, terms, order.side, price)
+    notional_rate = SAME_CURRENCY if terms.margin.tiers is None else _notional_rate(work, terms, order.side, price)
     if rate is None or notional_rate is None:
         return None
     return charge(
@@ -103,7 +102,9 @@ def _charge(work: Work, order: Order, kind: MarginKind, volume: Decimal, price: 
 
 def leverage_for(work: Work, account: Account, symbol: str) -> int:
     """The smallest of what the client chose, the group allows and the law caps."""
-    cap = work.state.terms.regulatory(account, symbol, work.now_us).leverage_max if account.jurisdiction else None
+    if not account.jurisdiction:
+        return min(account.leverage, work.group_of(account).leverage_max)
+    cap = work.state.terms.regulatory(account, symbol, work.now_us).leverage_max
     return effective_leverage(account=account.leverage, group=work.group_of(account).leverage_max, cap=cap)
 
 
@@ -111,14 +112,16 @@ def _margin_rate(work: Work, account: Account, terms: Instrument, side: Side, pr
     source = margin_currency_of(terms)
     if source == account.currency:
         return SAME_CURRENCY
-    work.use_conversion(source, account.currency)
     rule = work.group_of(account).conversion.margin
     if rule is not ConversionRule.BY_DEAL:
+        work.use_conversion(source, account.currency)
         traded = Traded(side=side, symbol=terms.symbol, price=price)
         return _converter(work).rate(source, account.currency, rule=rule, traded=traded)
     path = work.config.conversions.get(conversion_key(source, account.currency))
     if path is None:
         return None
+    for step in path:
+        work.quote(step.symbol)
     return conversion_rate(path, traded=terms.symbol, price=price, side=side, quotes=work.state.quotes)
 
 

@@ -41,11 +41,13 @@ class _Rules(dict[str, SymbolRule]):
 class EffectiveTerms:
     """Every group's view of every symbol. Derived from one document; a new document makes a new one."""
 
-    __slots__ = ("_config", "_controlled", "_known", "_regulatory", "_rules", "swap_periods")
+    __slots__ = ("_config", "_controlled", "_plain", "_regulatory", "_rules", "known", "swap_periods")
 
     def __init__(self, config: Config | None) -> None:
         self._config = config
-        self._known: dict[tuple[str, str], Instrument] = {}
+        self.known: dict[tuple[str, str], Instrument] = {}
+        """What was asked for before: (group, symbol) to terms."""
+        self._plain: dict[tuple[str, str], bool] = {}
         self._rules: dict[str, _Rules] = {}
         self._controlled: dict[tuple[str, str], bool] = {}
         self._regulatory: dict[tuple[str, str, str, int], RegulatoryTerms] = {}
@@ -54,7 +56,7 @@ class EffectiveTerms:
 
     def of(self, group: str, symbol: str) -> Instrument | None:
         """The terms of `symbol` for `group`; None for an unknown symbol."""
-        known = self._known.get((group, symbol))
+        known = self.known.get((group, symbol))
         if known is not None or self._config is None:
             return known
         own = self._config.instruments.get(symbol)
@@ -62,7 +64,7 @@ class EffectiveTerms:
             return None
         overrides = self._config.groups[group].overrides
         terms = effective(own, overrides, symbol=symbol)[0] if overrides else own
-        self._known[group, symbol] = terms
+        self.known[group, symbol] = terms
         return terms
 
     def rules(self, group: str) -> dict[str, SymbolRule]:
@@ -71,6 +73,17 @@ class EffectiveTerms:
         if rules is None:
             rules = self._rules[group] = _Rules(self, group)
         return rules
+
+    def costs_plainly(self, group: str, symbol: str) -> bool:
+        """Whether a deal costs the group nothing but `commission_per_lot`."""
+        known = self._plain.get((group, symbol))
+        if known is None:
+            assert self._config is not None, "nothing is dealt without a configuration"
+            own, terms = self._config.groups[group], self.of(group, symbol)
+            assert terms is not None, f"{symbol} is not offered"
+            known = not own.commissions and not own.conversion.fee and terms.fees is None
+            self._plain[group, symbol] = known
+        return known
 
     def is_controlled(self, group: str, symbol: str) -> bool:
         """Whether any pre-trade limit is set for the group in the symbol."""

@@ -59,9 +59,14 @@ def check_shape(command: PlaceOrder, instrument: Instrument, now_us: int) -> Ref
         _check_oco(command)
         or _check_prices(command, instrument)
         or _check_life(command, now_us)
-        or check_protection_terms(command.protection, instrument)
-        or check_protection_offer(command.protection, instrument)
+        or _check_protection(command.protection, instrument)
     )
+
+
+def _check_protection(asked: ProtectionTerms, instrument: Instrument) -> Refused | None:
+    if asked is NOTHING_ASKED or asked == NOTHING_ASKED:
+        return None
+    return check_protection_terms(asked, instrument) or check_protection_offer(asked, instrument)
 
 
 def _check_oco(command: PlaceOrder) -> Refused | None:

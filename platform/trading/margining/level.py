@@ -41,14 +41,16 @@ def regulatory_equity(worth: Worth, digits: int) -> Decimal:
 
 def free_margin(worth: Worth, margin: Decimal, policy: FreeMarginPolicy, digits: int) -> Decimal:
     """What is left to open with: equity, as far as the policy counts the unrealised result, less the margin."""
-    floating = worth.profit + worth.swap
-    counted = {
-        FreeMarginPolicy.USE_PROFIT_AND_LOSS: floating,
-        FreeMarginPolicy.IGNORE: ZERO,
-        FreeMarginPolicy.PROFIT_ONLY: max(floating, ZERO),
-        FreeMarginPolicy.LOSS_ONLY: min(floating, ZERO),
-    }[policy]
+    counted = _counted(worth.profit + worth.swap, policy)
     return _down(worth.balance + worth.credit + counted - worth.commission_blocked - margin, digits)
+
+
+def _counted(floating: Decimal, policy: FreeMarginPolicy) -> Decimal:
+    if policy is FreeMarginPolicy.USE_PROFIT_AND_LOSS:
+        return floating
+    if policy is FreeMarginPolicy.PROFIT_ONLY:
+        return max(floating, ZERO)
+    return min(floating, ZERO) if policy is FreeMarginPolicy.LOSS_ONLY else ZERO
 
 
 def margin_level(equity: Decimal, margin: Decimal) -> Decimal | None:
