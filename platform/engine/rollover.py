@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.costs import converter_of, result_of
+from engine.recharging import recharge_all
 from engine.replies import Asked
 from engine.work import Work
 from trading.accounts import Account
@@ -89,6 +90,8 @@ def roll_over(work: Work, command: RollOver, asked: Asked) -> None:
     A position whose charge cannot be valued yet stays behind and holds nobody up.
     """
     behind = _roll_all(work) if _is_anything_due(work) else 0
+    if work.state.terms.recharges:
+        recharge_all(work)
     work.answer(asked.command.reply_to, Answer(command_id=command.id, reference=behind))
 
 

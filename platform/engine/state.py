@@ -389,7 +389,11 @@ def _set_position(state: State, event: Any) -> None:
         state.portfolios[position.account].positions.pop(position.id, None)
         if holding.is_empty:
             del held[position.symbol]
-    if before is None or before.volume != position.volume or before.margin != position.margin:
+    if before is None or (before.volume, before.margin, before.hedged) != (
+        position.volume,
+        position.margin,
+        position.hedged,
+    ):
         removed = None if before is None else position_exposure(before)
         _move_margin(state, position.account, removed, position_exposure(position) if position.volume else None)
     if position.locked or (before is not None and before.locked):

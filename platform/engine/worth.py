@@ -14,6 +14,7 @@ from trading.margining.modes import Exposure, charge, conversion_rate
 from trading.margining.terms import MarginKind, TierBasis
 from trading.numbers import ZERO
 from trading.orders import Order, Side
+from trading.positions import Position
 from trading.pricing import conversion_key
 from trading.regulation import effective_leverage
 
@@ -77,22 +78,37 @@ def position_charge(work: Work, order: Order, volume: Decimal, price: Decimal) -
     return _charge(work, order, MarginKind.POSITION, volume, price)
 
 
+def recharge(work: Work, position: Position) -> Exposure | None:
+    """What the position would tie up if it were opened at the price that it could be closed at now."""
+    account = work.account(position.account)
+    seen = work.seen_by(account, position.symbol)
+    if seen is None:
+        return None
+    price = seen.bid if position.side is Side.BUY else seen.ask
+    return _charge_of(work, account, position.symbol, position.side, MarginKind.POSITION, position.volume, price)
+
+
 def _charge(work: Work, order: Order, kind: MarginKind, volume: Decimal, price: Decimal) -> Exposure | None:
-    account = work.account(order.account)
+    return _charge_of(work, work.account(order.account), order.symbol, order.side, kind, volume, price)
+
+
+def _charge_of(
+    work: Work, account: Account, symbol: str, side: Side, kind: MarginKind, volume: Decimal, price: Decimal
+) -> Exposure | None:
     group = work.group_of(account)
-    terms = work.terms_for(account, order.symbol)
-    rate = _margin_rate(work, account, terms, order.side, price)
-    notional_rate = SAME_CURRENCY if terms.margin.tiers is None else _notional_rate(work, terms, order.side, price)
+    terms = work.terms_for(account, symbol)
+    rate = _margin_rate(work, account, terms, side, price)
+    notional_rate = SAME_CURRENCY if terms.margin.tiers is None else _notional_rate(work, terms, side, price)
     if rate is None or notional_rate is None:
         return None
     return charge(
-        work.state.terms.rules(account.group)[order.symbol],
-        symbol=order.symbol,
-        side=order.side,
+        work.state.terms.rules(account.group)[symbol],
+        symbol=symbol,
+        side=side,
         kind=kind,
         volume=volume,
         price=price,
-        leverage=leverage_for(work, account, order.symbol),
+        leverage=leverage_for(work, account, symbol),
         rate=rate,
         rounding=group.margin.rounding,
         digits=work.config.currency_digits[account.currency],

@@ -125,6 +125,8 @@ def check_spread(instrument: Instrument, group: Group, quote: Quote | None) -> R
 
 def check_price(instrument: Instrument, quote: Quote | None, now_us: int) -> Refused | None:
     """The symbol trades now and has a price young enough to deal on."""
+    if instrument.expires_us and now_us >= instrument.expires_us:
+        return Refused(Refusal.MARKET_CLOSED, f"the contract {instrument.symbol} has ended")
     if not is_open(instrument.sessions, now_us):
         return Refused(Refusal.MARKET_CLOSED, f"{instrument.symbol} does not trade at this hour")
     if quote is None:

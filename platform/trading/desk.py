@@ -19,6 +19,8 @@ class Desk(Struct, frozen=True, kw_only=True):
     switches: KillSwitches = KillSwitches()
     rolled_us: int = 0
     """Every position's swaps are charged up to this instant; 0 before the first rollover."""
+    recharged: str = ""
+    """The last business date (ISO) on which margins that ask for it were charged anew."""
     settled: str = ""
     """The last business date (ISO) whose daily commission is posted."""
     splits: tuple[tuple[str, int], ...] = ()

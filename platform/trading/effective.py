@@ -41,7 +41,7 @@ class _Rules(dict[str, SymbolRule]):
 class EffectiveTerms:
     """Every group's view of every symbol. Derived from one document; a new document makes a new one."""
 
-    __slots__ = ("_config", "_controlled", "_plain", "_regulatory", "_rules", "known", "swap_periods")
+    __slots__ = ("_config", "_controlled", "_plain", "_regulatory", "_rules", "known", "recharges", "swap_periods")
 
     def __init__(self, config: Config | None) -> None:
         self._config = config
@@ -51,6 +51,8 @@ class EffectiveTerms:
         self._rules: dict[str, _Rules] = {}
         self._controlled: dict[tuple[str, str], bool] = {}
         self._regulatory: dict[tuple[str, str, str, int], RegulatoryTerms] = {}
+        self.recharges = _may_recharge(config)
+        """Whether any symbol's margin may be charged anew every day, for any group."""
         self.swap_periods = _swap_periods(config)
         """Into how many swap periods any symbol cuts a day, for any group."""
 
@@ -126,6 +128,14 @@ def margin_currency_of(instrument: Instrument) -> str:
     if instrument.margin_currency:
         return instrument.margin_currency
     return instrument.quote if instrument.margin.mode in _PRICED else instrument.base
+
+
+def _may_recharge(config: Config | None) -> bool:
+    if config is None:
+        return False
+    own = any(instrument.margin.recalculate_daily for instrument in config.instruments.values())
+    changes = (path for group in config.groups.values() for rule in group.overrides for path in rule.changes)
+    return own or any(path.partition(".")[0] == "margin" for path in changes)
 
 
 def _swap_periods(config: Config | None) -> tuple[int, ...]:

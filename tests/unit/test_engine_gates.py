@@ -9,9 +9,9 @@ from msgspec.structs import replace
 from engine.work import Work
 from engine.worth import worth_of
 from tests.support.builders import config, group, instrument, policy, rule
-from tests.support.world import World, leg_of, order_of, refusal_of
+from tests.support.world import START_US, World, leg_of, order_of, refusal_of
 from trading.accounts import ClientClass
-from trading.commands import ChangeAccount, OpenAccount
+from trading.commands import ChangeAccount, OpenAccount, RollOver
 from trading.configuration import Config, Markup
 from trading.controls import AccountControls, KillSwitches, SymbolControls, kill_account, kill_firm, kill_symbol
 from trading.daytrading import DayTradeTerms
@@ -329,3 +329,31 @@ def test_a_future_is_worth_its_ticks_while_it_is_open_and_when_it_is_closed() ->
     assert worth.profit == Decimal(500)
     made.close(1, 1)
     assert made.balance(1) == Decimal("10500.00")
+
+
+def test_a_margin_that_is_recalculated_follows_the_day_and_no_other_does() -> None:
+    made = world(symbol={"margin": MarginTerms(mode=MarginMode.CFD_LEVERAGE, recalculate_daily=True)})
+    made.price("GBPUSD", "1.30000", "1.30010")
+    made.place(1, "EURUSD", Side.BUY, "0.30")
+    made.place(1, "GBPUSD", Side.BUY, "0.10")
+    opened = made.state.margin_used(1)
+    made.run(RollOver(id="now", key="now"))
+    assert made.state.margin_used(1) == opened + Decimal("-0.10"), "at the bid now: 0.30 x 100,000 x 1.10000 / 30"
+    made.wait(86_400)
+    made.price("EURUSD", "1.20000", "1.20010")
+    made.price("GBPUSD", "1.40000", "1.40010")
+    made.run(RollOver(id="later", key="later"))
+    first, second = made.positions(1)
+    assert (first.margin, second.margin) == (Decimal("1200.00"), Decimal("433.37"))
+    made.price("EURUSD", "1.30000", "1.30010")
+    made.run(RollOver(id="again", key="again"))
+    assert made.positions(1)[0].margin == Decimal("1200.00"), "once a day"
+
+
+def test_a_contract_that_has_ended_is_not_dealt_any_more() -> None:
+    made = world(symbol={"expires_us": START_US + 60_000_000})
+    assert refused(made) == ""
+    made.wait(60)
+    made.price("EURUSD", "1.10000", "1.10010")
+    assert refused(made) == "market_closed"
+    assert refusal_of(made.close(1, 1)) == "market_closed", "it waits for its settlement price"
