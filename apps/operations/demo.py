@@ -83,7 +83,7 @@ GROUPS: dict[str, dict[str, Any]] = {
         "conversion": {"fee": "5"},
     },
 }
-GUARANTEED = ("EURUSD", "GBPUSD", "USDJPY")
+GUARANTEED = ("EURUSD", "USDJPY")
 """Symbols whose stop losses can be guaranteed."""
 RULES: tuple[dict[str, Any], ...] = (
     {
