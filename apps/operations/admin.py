@@ -16,7 +16,7 @@ from apps.accounts.models import Group
 from apps.doors.problems import Problem
 from apps.instruments.models import Currency, Instrument
 from apps.liquidity.models import LiquidityProvider, LpInstrument
-from apps.operations.effective import Question, effective_terms
+from apps.operations.effective import Question, effective_terms, told
 from apps.operations.forms import FirmSettingsForm, GroupForm, InstrumentForm
 from apps.operations.models import (
     AuditEntry,
@@ -87,7 +87,8 @@ class PublishingAdmin(ModelAdmin):
         context = {**self.admin_site.each_context(request), "title": "Effective settings", "form": form}
         if form.is_valid():
             try:
-                context["found"] = effective_terms(form.question())
+                context["found"] = found = effective_terms(form.question())
+                context |= {"group_terms": told(found["group_terms"]), "regulation": told(found["regulation"])}
             except Problem as problem:
                 form.add_error(None, problem.detail)
         return TemplateResponse(request, "operations/effective.html", context)

@@ -106,3 +106,30 @@ def _group_terms(group: Group, symbol: str, *, firm_stp_only: bool) -> dict[str,
     }
     plain_json: dict[str, Any] = msgspec.json.decode(codec.encode(shown))
     return plain_json
+
+
+def told(terms: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested terms as a page shows them: a dotted path and a text for each."""
+    lines: dict[str, str] = {}
+    for name, value in terms.items():
+        if isinstance(value, dict):
+            lines |= told(value, f"{prefix}{name}.")
+        else:
+            lines[f"{prefix}{name}"] = _told(value)
+    return lines
+
+
+def _told(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(_told_part(part) for part in value) or "none"
+    return str(value)
+
+
+def _told_part(part: object) -> str:
+    if not isinstance(part, dict):
+        return _told(part)
+    return ", ".join(f"{name} {value}" for name, value in told(part).items())

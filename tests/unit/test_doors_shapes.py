@@ -11,6 +11,7 @@ from apps.doors.paging import Page, encode_cursor, page_of
 from apps.doors.parsing import Fields
 from apps.doors.problems import Problem, problem_body
 from apps.doors.views import WAIT_S_DEFAULT, WAIT_S_MAX, wait_s
+from apps.operations.effective import told
 from apps.operations.terms import short
 from apps.published import _Newest
 from apps.shapes import order_shape, trimmed
@@ -135,3 +136,14 @@ def test_the_configuration_is_looked_for_once_a_second_and_decoded_once_per_vers
     now[0] = 1.0
     assert newest.get() is first
     assert asked == [0, first.version]
+
+
+def test_nested_terms_are_told_line_by_line() -> None:
+    terms = {"markup": {"bid": 1}, "swap_free": None, "stp_only": False, "calls": ["100", "80"], "rules": [{"a": True}]}
+    assert told(terms) == {
+        "markup.bid": "1",
+        "swap_free": "not set",
+        "stp_only": "no",
+        "calls": "100; 80",
+        "rules": "a yes",
+    }
