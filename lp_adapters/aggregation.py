@@ -4,12 +4,17 @@ A tick is believed when a witness agrees with it, bid and offer each within a bo
 its tick before, or another provider's fresh price. Without a witness (the first tick after a logon or a break, or one that
 jumps) it waits, updates nothing and triggers nothing, until the next tick or another provider bears it out.
 
+Before that comes the symbol's own filter, where it has one: it measures each provider's ticks from the last that was
+believed of it. What it holds back is no witness either.
+
 Choices made here, and why:
 * A provider's locked price (bid = offer) is dropped like a crossed one: it is no market, only a feed in motion.
 * Providers crossing each other are each still a real market. The quote then shows both sides at the middle (the rule for a
   minimum spread of zero): nobody can buy and sell at a profit against the house, and which feed lags need not be guessed.
   The tops stay as they are, since legs are dealt at the provider's own price.
 * A price leaves the aggregate a little before it is too old to deal on, so that nobody is ever handed one that is.
+* A provider of whom nothing was believed for long enough to count as a break is measured by no filter: a market that has
+  really gone beyond the discard level comes back, by two ticks that bear each other out.
 * A quote is as old as the older of its two sides, but never older than the quote before it: readers keep the newest.
 """
 
@@ -24,6 +29,7 @@ from bus.messages import LpPrice
 from trading.configuration import Config, LpSettings
 from trading.instruments import AssetClass, Instrument
 from trading.numbers import ZERO, floor_to_step, point
+from trading.quotefilter import NO_FILTER, FilterTerms, Judgement, QuoteFilter
 from trading.quotes import LpTop, Quote
 
 FRESH_SHARE_PERCENT = 90
@@ -56,6 +62,11 @@ class Verdict(StrEnum):
     """Far from the provider's last price, and nobody bears it out yet."""
     UNCONFIRMED = "unconfirmed"
     """The first after a logon or a break, and nobody bears it out yet."""
+    SPREAD_OUTSIDE = Judgement.SPREAD_OUTSIDE.value
+    DISCARDED = Judgement.DISCARDED.value
+    WITHHELD_HARD = Judgement.WITHHELD_HARD.value
+    WITHHELD_SOFT = Judgement.WITHHELD_SOFT.value
+    """These four by the symbol's filter."""
 
 
 class _Line(Struct):
@@ -64,6 +75,8 @@ class _Line(Struct):
     believed: LpPrice | None = None
     is_shown: bool = False
     waiting: LpPrice | None = None
+    filter: QuoteFilter | None = None
+    """Only where the symbol has one."""
 
 
 class Aggregator:
@@ -71,6 +84,7 @@ class Aggregator:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._filters = _filters(config)
         self.counters: dict[str, Counter[str]] = {}
         """Ticks by provider and verdict, since they were last taken away."""
         self.crossings = 0
@@ -86,6 +100,7 @@ class Aggregator:
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; prices already believed stay."""
         self.config = config
+        self._filters = _filters(config)
         for symbol in [known for known in self._lines if known not in config.instruments]:
             del self._lines[symbol]
         self._published = {s: quote for s, quote in self._published.items() if s in config.instruments}
@@ -137,7 +152,14 @@ class Aggregator:
             return Verdict.CROSSED if price.bid > price.ask else Verdict.LOCKED
         if self._is_late(line, price, now_us - instrument.quote_age_max_us):
             return Verdict.STALE
-        return self._believe_or_wait(lines, line, price, instrument)
+        break_us = price.at_us - BREAK_AGES * instrument.quote_age_max_us
+        own = line.believed if line.believed and line.believed.at_us >= break_us else None
+        terms = self._filters.get(price.symbol)
+        if terms is not None:
+            judgement = _filtered(line, price, own, terms, instrument.digits)
+            if judgement is not Judgement.PASSED:
+                return Verdict(judgement.value)
+        return self._believe_or_wait(lines, line, price, own, DEVIATION_MAX[instrument.asset_class], break_us)
 
     def _is_late(self, line: _Line, price: LpPrice, oldest_us: int) -> bool:
         return price.at_us < oldest_us or (line.believed is not None and price.at_us < line.believed.at_us)
@@ -149,10 +171,9 @@ class Aggregator:
             line.is_shown = False
             self.changed[symbol] = None
 
-    def _believe_or_wait(self, lines: dict[str, _Line], line: _Line, price: LpPrice, instrument: Instrument) -> Verdict:
-        break_us = price.at_us - BREAK_AGES * instrument.quote_age_max_us
-        bound = DEVIATION_MAX[instrument.asset_class]
-        own = line.believed if line.believed and line.believed.at_us >= break_us else None
+    def _believe_or_wait(
+        self, lines: dict[str, _Line], line: _Line, price: LpPrice, own: LpPrice | None, bound: Decimal, break_us: int
+    ) -> Verdict:
         if own is not None and _agree(price, own, bound):
             self._believe(line, price)
             return Verdict.ACCEPTED
@@ -253,6 +274,18 @@ class Aggregator:
             at_us=price.at_us,
             tradable=self._sessions.get((price.lp, "trade"), False),
         )
+
+
+def _filters(config: Config) -> dict[str, FilterTerms]:
+    """Those of the symbols that have one."""
+    return {s: terms.quote_filter for s, terms in config.instruments.items() if terms.quote_filter != NO_FILTER}
+
+
+def _filtered(line: _Line, price: LpPrice, own: LpPrice | None, terms: FilterTerms, digits: int) -> Judgement:
+    if line.filter is None:
+        line.filter = QuoteFilter()
+    reference = None if own is None else (own.bid, own.ask)
+    return line.filter.judge((price.bid, price.ask), reference=reference, terms=terms, digits=digits)
 
 
 def _agree(price: LpPrice, witness: LpPrice, bound: Decimal) -> bool:

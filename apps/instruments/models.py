@@ -74,6 +74,11 @@ class Instrument(models.Model):
     spread = terms_column(
         'Limits of the shown spread in points: {"min_points": 2, "max_points": 50, "too_wide": "absorb"}.'
     )
+    quote_filter = terms_column(
+        "Which prices of a provider to hold back, by points from the one before, and how many in a row: "
+        '{"soft_points": 30, "soft_count": 2, "hard_points": 100, "hard_count": 3, "discard_points": 500, '
+        '"spread_min_points": 0, "spread_max_points": 100}. Empty: none.'
+    )
     controls = terms_column(
         'Limits before new risk: {"collar_points": 500, "order_volume_max": "50", "order_value_max": "5000000", '
         '"volume_limit": "200"}. Empty: none.'

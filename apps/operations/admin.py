@@ -134,7 +134,7 @@ class InstrumentAdmin(PublishingAdmin):
                 "description": "The same for every group.",
                 "fields": (
                     "symbol", "description", "asset_class", "base", "quote", "digits", "contract_size",
-                    "is_major_index", "is_cash", "expires_at",
+                    "is_major_index", "is_cash", "expires_at", "quote_filter",
                 ),
             },
         ),

@@ -28,6 +28,7 @@ from trading.margining.terms import MarginPolicy, MarginTerms
 from trading.overrides import Override, value_problem
 from trading.profit import ProfitTerms
 from trading.protection import StopTriggerMethod
+from trading.quotefilter import FilterTerms
 from trading.regulation import SEEDED, RegulatoryRule
 from trading.spreads import SpreadTerms
 from trading.stopout import StopOutTerms
@@ -38,6 +39,7 @@ INSTRUMENT_TERMS: dict[str, Any] = {
     "profit": ProfitTerms,
     "swap": SwapTerms,
     "spread": SpreadTerms,
+    "quote_filter": FilterTerms,
     "controls": SymbolControls,
     "guarantee": GuaranteeTerms | None,
     "fees": FeeSchedule | None,

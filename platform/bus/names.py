@@ -15,7 +15,7 @@
 | `nudge:engine` | channel | a provider's process committed inbox rows (payload: the lp's name) |
 | `config` | channel | a new configuration version was published (payload: the number) |
 | `health:{process}` | hash | pid, state, at (wall seconds), detail (JSON); lives 15 s |
-| `lp:counters:{lp}` | hash | prices received and dropped by reason (crossed, stale, zero, spike, unconfirmed) |
+| `lp:counters:{lp}` | hash | prices received and dropped by reason (lp_adapters.aggregation.Verdict) |
 """
 
 QUOTES = "quotes"

@@ -13,6 +13,7 @@ from trading.guarantee import GuaranteeTerms
 from trading.margining.terms import MarginTerms
 from trading.profit import ProfitMode, ProfitTerms
 from trading.protection import StopTriggerMethod
+from trading.quotefilter import FilterTerms
 from trading.spreads import SpreadTerms
 
 
@@ -64,6 +65,8 @@ class Instrument(Struct, frozen=True, kw_only=True):
     profit: ProfitTerms = ProfitTerms()
     swap: SwapTerms = SwapTerms()
     spread: SpreadTerms = SpreadTerms()
+    quote_filter: FilterTerms = FilterTerms()
+    """Of each provider's raw prices, before they are aggregated: the same for every group."""
     controls: SymbolControls = SymbolControls()
     stop_trigger: StopTriggerMethod = StopTriggerMethod.TRADE
     """How stop orders and stop losses watch the price unless they say otherwise."""

@@ -26,8 +26,9 @@ OWN = "symbol"
 SHOWN_MAX = 80
 """Characters of a refused value that are repeated."""
 
-IDENTITY = frozenset({"symbol", "base", "quote", "digits", "contract_size", "asset_class"})
-"""What a symbol is, the same for every group: positions of two groups must net, and the provider knows only one contract."""
+IDENTITY = frozenset({"symbol", "base", "quote", "digits", "contract_size", "asset_class", "quote_filter"})
+"""What a symbol is, the same for every group: positions of two groups must net, and the provider knows only one contract.
+So is what filters the providers' prices, which are judged once for everybody."""
 
 T = TypeVar("T", bound=Struct)
 Document = TypeVar("Document")

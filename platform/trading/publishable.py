@@ -15,6 +15,7 @@ from trading.guarantee import guarantee_problems
 from trading.instruments import Instrument
 from trading.margining.terms import MarginTermsRefused, check_terms
 from trading.profit import ProfitTermsRefused, check_profit_terms
+from trading.quotefilter import filter_problems
 from trading.spreads import spread_problems
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ def instrument_problems(instrument: Instrument, currencies: Container[str]) -> I
     yield from told(check_profit_terms, symbol, instrument.profit)
     yield from told(check_swap_terms, symbol, instrument.swap)
     yield from spread_problems(symbol, instrument.spread)
+    yield from filter_problems(symbol, instrument.quote_filter)
     yield from symbol_control_problems(symbol, instrument.controls)
     if instrument.guarantee is not None:
         yield from guarantee_problems(symbol, instrument.guarantee)

@@ -24,6 +24,7 @@ from trading.accounts import ClientClass
 from trading.charges.fees import FeeSchedule
 from trading.charges.swap import SwapMode
 from trading.configuration import Config, ConfigurationRefused
+from trading.quotefilter import FilterTerms
 from trading.regulation import SEEDED
 from trading.stopout import StopOutTerms
 
@@ -78,6 +79,7 @@ def test_every_column_reaches_the_document(demo: None) -> None:
         Instrument, "EURUSD",
         margin={"recalculate_daily": True, "rates": {"buy": "1.5"}}, margin_currency="USD",
         profit={"rounding": "per_component"}, swap={"mode": "profit", "long": "-1"}, spread={"max_points": 30},
+        quote_filter={"discard_points": 400},
         controls={"collar_points": 500}, guarantee={"fee_points": "5"}, fees={}, stop_trigger="opposite",
         stops_level=20, freeze_level=5, is_cash=True, expires_at=datetime(2027, 1, 1, tzinfo=UTC),
     )  # fmt: skip
@@ -92,6 +94,7 @@ def test_every_column_reaches_the_document(demo: None) -> None:
     euro, pro = config.instruments["EURUSD"], config.groups["pro"]
     assert (euro.margin.recalculate_daily, euro.margin.rates.buy, euro.margin_currency) == (True, Decimal("1.5"), "USD")
     assert (euro.profit.rounding.value, euro.swap.long, euro.spread.max_points) == ("per_component", Decimal(-1), 30)
+    assert euro.quote_filter == FilterTerms(discard_points=400)
     assert (euro.controls.collar_points, euro.stop_trigger.value) == (500, "opposite")
     assert euro.guarantee is not None
     assert (euro.guarantee.fee_points, euro.fees) == (Decimal(5), FeeSchedule())
@@ -121,6 +124,11 @@ def test_every_column_reaches_the_document(demo: None) -> None:
         ({"margin_currency": "SEK"}, "EURUSD: currency SEK has no number of decimals"),
         ({"profit": {"tick_size": "0"}}, "EURUSD: tick size and tick value must be positive"),
         ({"spread": {"min_points": 9, "max_points": 3}}, "EURUSD: the minimum spread is above the maximum"),
+        (
+            {"quote_filter": {"soft_points": 9, "soft_count": 1, "discard_points": 3}},
+            "EURUSD: a quote filter's levels must rise from soft to hard to discard",
+        ),
+        ({"quote_filter": {"soft_point": 9}}, "EURUSD: there is no setting quote_filter.soft_point"),
         ({"controls": {"collar_points": 0}}, "EURUSD: collar_points must be above zero"),
         ({"guarantee": {}}, "EURUSD: guarantee cannot be {}: object missing required field `fee_points`"),
         ({"guarantee": {"fee_points": "-1"}}, "EURUSD: a guarantee's fee must not be negative"),
@@ -141,6 +149,10 @@ def override(**changes: Any) -> dict[str, Any]:
     ("fields", "sentence"),
     [
         (override(digits=5), "group vip: override 'x': digits is the same for every group and cannot be changed"),
+        (
+            override(**{"quote_filter.discard_points": 500}),
+            "group vip: override 'x': quote_filter.discard_points is the same for every group and cannot be changed",
+        ),
         (override(volume_maximum="20"), "group vip: override 'x': there is no setting volume_maximum"),
         (override(volume_max=20.5), "group vip: overrides.0.changes.volume_max cannot be 20.5: a number is"),
         (override(volume_max="0.001"), "group vip: XAUUSD: volumes, contract size or digits do not fit together"),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bus.messages import LpPrice
 from lp_adapters.aggregation import Aggregator, Verdict
 from tests.support.builders import NOW_US, SECOND_US, config, instrument, lp_settings
+from trading.quotefilter import FilterTerms
 from trading.quotes import Quote
 
 A, B = "YOFX1", "PRIMEXM"
@@ -266,6 +267,110 @@ def test_sizes_are_lots_down_to_the_providers_step() -> None:
     desk.tick(A, "1.08500", "1.08512", size="1999")
     desk.tick(B, "1.08500", "1.08512", size="0")
     assert [str(top.bid_size) for top in desk.quote().tops] == ["0.01", "0"]
+
+
+# ---------------------------------------------------------------------------------------------------- the symbol's filter
+
+FILTER = FilterTerms(
+    soft_points=20, soft_count=1, hard_points=50, hard_count=1, discard_points=100, spread_max_points=40
+)
+
+
+def filtering() -> Desk:
+    """EURUSD with a filter; YOFX1 is believed at 1.08500 / 1.08510."""
+    plain = config()
+    desk = Desk(instruments={**plain.instruments, "EURUSD": instrument(quote_filter=FILTER)})
+    desk.believed(A, "1.08500", "1.08510")
+    desk.quote()
+    desk.aggregator.changed.clear()
+    desk.aggregator.counters.clear()
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "reason"),
+    [
+        ("1.08521", "1.08531", "withheld_soft"),
+        ("1.08551", "1.08561", "withheld_hard"),
+        ("1.08601", "1.08611", "discarded"),
+        ("1.08500", "1.08541", "spread_outside"),
+    ],
+)
+def test_what_the_filter_holds_back_updates_nothing_and_is_counted(bid: str, ask: str, reason: str) -> None:
+    desk = filtering()
+    assert desk.tick(A, bid, ask, 0.1) == reason
+    assert desk.aggregator.changed == {}
+    assert desk.aggregator.quote("EURUSD") is None
+    assert desk.aggregator.counters == {A: {"received": 1, reason: 1}}
+    assert desk.tick(A, "1.08501", "1.08511", 0.2) == "accepted"
+    assert desk.shown() == ("1.08501", "1.08511")
+
+
+def test_what_stays_beyond_the_soft_level_is_shown_and_measured_from_then_on() -> None:
+    desk = filtering()
+    assert [desk.tick(A, "1.08530", "1.08540", s / 10) for s in range(3)] == ["withheld_soft", "accepted", "accepted"]
+    assert desk.shown() == ("1.08530", "1.08540")
+    assert desk.tick(A, "1.08500", "1.08510", 1) == "withheld_soft"
+
+
+def test_every_provider_is_filtered_by_its_own_prices() -> None:
+    desk = filtering()
+    assert desk.tick(B, "1.08540", "1.08550") == "accepted", "the first of its stream, borne out by the other"
+    assert desk.tick(A, "1.08540", "1.08550", 0.1) == "withheld_soft"
+    assert desk.tick(B, "1.08541", "1.08551", 0.1) == "accepted"
+    assert desk.tick(A, "1.08540", "1.08550", 0.2) == "accepted"
+
+
+def test_what_is_held_back_bears_nothing_out() -> None:
+    desk = filtering()
+    assert desk.tick(A, "1.20000", "1.20010", 0.1) == "discarded"
+    assert desk.tick(B, "1.20000", "1.20010", 0.1) == "unconfirmed"
+
+
+@pytest.mark.parametrize("how", ["logon", "silence"])
+def test_after_a_break_the_filter_lets_the_first_through_and_it_still_waits_to_be_borne_out(how: str) -> None:
+    desk = filtering()
+    seconds = float(BREAK_S + 1)
+    if how == "logon":
+        seconds = 1
+        desk.aggregator.session(A, "price", is_up=False)
+        desk.aggregator.session(A, "price", is_up=True)
+    assert desk.tick(A, "0.90000", "0.90010", seconds) == "unconfirmed"
+    assert desk.tick(A, "1.08500", "1.08510", seconds) == "unconfirmed", "one wild first tick is no reference"
+    assert desk.tick(A, "1.08501", "1.08511", seconds) == "accepted"
+    assert desk.tick(A, "1.08701", "1.08711", seconds) == "discarded"
+
+
+def test_a_market_that_has_gone_beyond_the_discard_level_comes_back_after_a_break() -> None:
+    desk = filtering()
+    verdicts = [desk.tick(A, "1.07000", "1.07010", s) for s in range(1, BREAK_S + 3)]
+    assert verdicts == ["discarded"] * BREAK_S + ["unconfirmed", "accepted"]
+
+
+def test_a_filter_comes_and_goes_with_the_configuration() -> None:
+    desk = filtering()
+    assert desk.tick(A, "1.08601", "1.08611", 0.1) == "discarded"
+    desk.aggregator.reconfigure(config(version=2))
+    assert desk.tick(A, "1.08601", "1.08611", 0.2) == "accepted"
+
+
+@given(st.lists(st.tuples(st.integers(-150, 150), st.integers(1, 45), st.sampled_from([0.1, 1.0, 31.0]))))
+def test_what_a_filtered_provider_shows_was_said_in_that_order_and_never_leaps(
+    ticks: list[tuple[int, int, float]],
+) -> None:
+    desk, seconds = filtering(), 0.0
+    shown, shown_s = Decimal("1.08500"), 0.0
+    for moved, spread, pause in ticks:
+        seconds += pause
+        bid = Decimal("1.08500") + Decimal(moved) / 100_000
+        verdict = desk.tick(A, str(bid), str(bid + Decimal(spread) / 100_000), seconds)
+        quote = desk.aggregator.quote("EURUSD")
+        assert (quote is not None) == (verdict == "accepted")
+        if quote is None:
+            continue
+        assert (quote.bid, quote.ask) == (bid, bid + Decimal(spread) / 100_000)
+        assert abs(bid - shown) <= 100 * Decimal("0.00001") or seconds > shown_s + BREAK_S
+        shown, shown_s = bid, seconds
 
 
 ticks = st.lists(

@@ -224,6 +224,7 @@ SYMBOLS = {name: Symbol(symbol=name) for name in ("EURUSD", "XAUUSD")}
         (rule("x", "*", sessions={"trade": [{"start": 0, "end": 60, "ned": 5}]}), "no setting sessions.trade.0.ned"),
         (rule("x", "*", fee__long="1"), "fee is not set, so fee.long cannot be changed alone"),
         (rule("x", "*", digits=3), "digits is the same for every group and cannot be changed"),
+        (rule("x", "*", quote_filter__soft_points=3), "quote_filter.soft_points is the same for every group"),
         (rule("x", "*", volume_max="many"), "volume_max cannot be many: "),
         (rule("x", "*", volume_max=1.5), "volume_max cannot be 1.5: a number is written with plain digits, as a text"),
         (rule("x", "*", volume_max="1E5"), "volume_max cannot be 1E5: a number is written with plain digits"),
