@@ -41,6 +41,8 @@ DEVIATION_MAX = {
     AssetClass.FX: Decimal("0.003"),
     AssetClass.METAL: Decimal("0.005"),
     AssetClass.INDEX: Decimal("0.01"),
+    AssetClass.COMMODITY: Decimal("0.01"),
+    AssetClass.SHARE: Decimal("0.02"),
     AssetClass.CRYPTO: Decimal("0.02"),
 }
 """How far a tick may be from its witness, as a share of the price."""

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.messages import LpPrice
-from lp_adapters.aggregation import Aggregator, Verdict
+from lp_adapters.aggregation import DEVIATION_MAX, Aggregator, Verdict
 from tests.support.builders import NOW_US, SECOND_US, config, instrument, lp_settings
+from trading.instruments import AssetClass
 from trading.quotefilter import FilterTerms
 from trading.quotes import Quote
 
@@ -404,3 +405,7 @@ def test_whatever_comes_the_quote_can_be_shown(steps: list[tuple[str, int, int, 
         assert 0 < quote.bid <= quote.ask
         assert all(top.bid < top.ask and at(seconds) - top.at_us < AGE_S * SECOND_US for top in quote.tops)
         seq, at_us = quote.seq, quote.at_us
+
+
+def test_every_asset_class_has_a_bound() -> None:
+    assert set(DEVIATION_MAX) == set(AssetClass)

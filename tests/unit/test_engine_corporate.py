@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from engine.books import trigger_of
 from engine.core import Executed
 from engine.state import state_hash
-from tests.simulation.test_histories import reborn
 from tests.support.builders import config, instrument, policy, rule
+from tests.support.laws import reborn
 from tests.support.world import World, leg_of, refusal_of
 from trading.accounts import ClientClass
 from trading.commands import ExpireInstrument, PayDividend, SplitInstrument

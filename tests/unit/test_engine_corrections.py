@@ -12,7 +12,7 @@ from bus import codec
 from engine.core import Executed, Prior, execute
 from engine.corrections import history_with
 from engine.state import state_hash
-from tests.simulation.test_histories import reborn
+from tests.support.laws import reborn
 from tests.support.world import World, leg_of, refusal_of
 from trading.accounts import ClientClass
 from trading.commands import CorrectDeal, SplitInstrument

@@ -15,9 +15,9 @@ from engine.costs import blocked_of
 from engine.state import state_hash
 from engine.work import Work
 from engine.worth import equity_of
-from tests.simulation.test_histories import reborn
 from tests.support.builders import condition, group, instrument, policy, rule
 from tests.support.builders import config as demo_config
+from tests.support.laws import reborn
 from tests.support.world import World, leg_of, order_of, refusal_of
 from trading.accounts import ClientClass
 from trading.charges.commission import (

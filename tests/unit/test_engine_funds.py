@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from engine.core import Executed
 from engine.state import state_hash
-from tests.simulation.test_histories import reborn
+from tests.support.laws import reborn
 from tests.support.world import World, refusal_of
 from trading.accounts import ClientClass
 from trading.commands import (

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from engine.core import Executed
 from engine.state import apply
-from tests.simulation.test_histories import reborn
 from tests.support.builders import config, group, instrument, policy, rule
+from tests.support.laws import reborn
 from tests.support.world import World, leg_of
 from trading.accounts import ClientClass, Rights
 from trading.calendar import Session, SessionTerms

@@ -13,8 +13,8 @@ from engine.standing import Look, look_at, profit_at
 from engine.stopout import is_due
 from engine.watch import next_rule_us
 from engine.work import Work
-from tests.simulation.test_histories import reborn
 from tests.support.builders import condition, config, group, lp_top, policy, rule
+from tests.support.laws import reborn
 from tests.support.world import START_US, World
 from trading.commands import Deposit
 from trading.configuration import Config, Markup
