@@ -44,7 +44,8 @@ def close_by(work: Work, command: CloseBy, asked: Asked) -> None:
         refuse(work, asked, Refused(Refusal.POSITION_CLOSED, "the account has no such open position"))
         return
     volume = _volume(one, other)
-    order = _order(work, one, volume, command)
+    asked_for = volume or min(one.volume, other.volume)  # a refused order is not one over nothing
+    order = _order(work, one, asked_for, command)
     order = replace(order, uuid=command.id, client_order_id=command.key)
     refused = late(work, command) or _check_pair(work, one, other) or check_conversion(work, one)
     if refused is not None:

@@ -183,6 +183,8 @@ class Engine(RuleBasedStateMachine):
             self.tick(symbol)
         for account, side in zip(self.accounts, sides, strict=True):
             world.place(account, "GBPUSD", side, "0.90" if account == SMALL else "0.50")
+        for symbol in ("XAUUSD", "USDJPY"):
+            world.place(2, symbol, sides[0], "0.10")
         self.providers_fill_all()
 
     # --- prices and time ---
@@ -657,5 +659,5 @@ CONVERTING = {"EURUSD", "GBPUSD", "USDJPY", "EURJPY", "EURGBP"}
 
 TestEngine = Engine.TestCase
 TestEngine.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )

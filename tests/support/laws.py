@@ -43,7 +43,8 @@ def check_conservation(world: World) -> None:
         assert account.credit == state.balances.get((f"credit:{account.id}", account.currency), Decimal(0))
     for position in state.positions.values():
         assert 0 <= position.locked <= position.volume
-        assert 0 <= position.volume_a <= position.volume
+        assert 0 <= position.volume_a <= position.volume <= position.volume_opened
+        assert position.volume_a <= position.volume_a_opened
         closing = (o for o in state.orders.values() if o.attempts and o.is_closing and o.position_id == position.id)
         assert position.locked == sum((order.closing_volume for order in closing), Decimal(0))
     for order in state.orders.values():

@@ -13,7 +13,7 @@ from trading.events import DealMade, Event, LedgerPosted, SwapAccrued
 from trading.ledger import HOUSE_NEGATIVE_BALANCE, TransactionKind, Transfer
 from trading.orders import Deal, Order, OrderStatus
 
-ZERO = Decimal(0)
+ZERO, CENT = Decimal(0), Decimal("0.01")
 RESULTS = (TransactionKind.REALISED_PNL, TransactionKind.LP_PNL)
 
 
@@ -214,7 +214,7 @@ class SecondBooks:
             if position is None and not self.held[number][0]:
                 continue
             kept = position.swap if position is not None else ZERO
-            assert abs(rest - kept) <= self.deals_of[number] * Decimal("0.5"), (number, rest, kept)
+            assert abs(rest - kept) <= self.deals_of[number] * CENT, (number, rest, kept)
 
     def check_providers(self) -> None:
         """What stands at a provider, and what it has won, are what its own fills say, to the rounding of each posting."""

@@ -216,7 +216,9 @@ def test_what_is_being_closed_already_cannot_be_closed_by_another(world: World) 
         (Decimal("0.60"), Decimal("0.60")),
         (Decimal("0.60"), Decimal(0)),
     ]
-    assert refusal_of(close_by(world, 2, long, short)) == "close_order_exists"
+    again = close_by(world, 2, long, short)
+    assert refusal_of(again) == "close_order_exists"
+    assert order_of(again).volume == Decimal("0.60"), "what was asked for, though nothing of it is free"
     world.fill(leg, "1.10000")
     assert [p.id for p in world.positions(2)] == [short]
 
