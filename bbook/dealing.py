@@ -20,7 +20,14 @@ class HouseFill(Struct, frozen=True):
     """The client's price, and how it came about."""
 
     price: Decimal
-    reason: str
+    raw: Decimal
+    """The aggregate's price before markup and spread limits."""
+    marked_up: Decimal
+    side: Side
+
+    @property
+    def reason(self) -> str:
+        return _reason(self.side, self.raw, self.marked_up, self.price)
 
 
 def fill(*, quote: Quote | None, side: Side, group: Group, instrument: Instrument, now_us: int) -> HouseFill | Refused:
@@ -38,7 +45,7 @@ def fill(*, quote: Quote | None, side: Side, group: Group, instrument: Instrumen
     price = marked_up
     if instrument.spread.clips:
         price += price_shift(quote, side, group, instrument)
-    return HouseFill(price, _reason(side, raw, marked_up, price))
+    return HouseFill(price, raw, marked_up, side)
 
 
 def _reason(side: Side, raw: Decimal, marked_up: Decimal, price: Decimal) -> str:

@@ -89,12 +89,18 @@ _NOTE_KINDS = {
 """Of the other notes the orders, positions and postings themselves tell."""
 
 
+_TOLD = frozenset({*_ORDER_KINDS, *_POSITION_KINDS, *_ACCOUNT_KINDS, DealMade, LedgerPosted, MarginNoted})
+"""The events that mean something to an account's owner."""
+
+
 def announce(work: Work) -> list[AccountEvent]:
     """Number what the command's events mean to their accounts' owners, and leave the numbers on the accounts."""
     told: list[AccountEvent] = []
     deals: list[DealView] = []
     seqs: dict[int, int] = {}
     for event in work.events:
+        if type(event) not in _TOLD:
+            continue
         if isinstance(event, DealMade):
             if event.deal.order_id:  # a reopening's deals belong to no order
                 deals.append(deal_view(event.deal))

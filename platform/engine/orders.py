@@ -98,7 +98,8 @@ def place_order(work: Work, command: PlaceOrder, asked: Asked) -> None:
     if refused is not None or instrument is None:
         reject(work, asked, order, refused or Refused(Refusal.UNKNOWN_SYMBOL, "the symbol is not offered"))
         return
-    order = replace(order, volume=on_grid(order.volume, instrument.volume_step))
+    if not order.volume.same_quantum(instrument.volume_step):
+        order = replace(order, volume=on_grid(order.volume, instrument.volume_step))
     if order.time_in_force is TimeInForce.DAY:
         order = replace(order, expires_us=day_end(instrument.sessions, work.now_us) or work.now_us)
     quote = work.quote(command.symbol)
@@ -168,10 +169,9 @@ def _check_market(
 ) -> Refused | None:
     """Market orders need a fresh price that is dealt on; others are held against it where there is one."""
     if order.type is OrderType.MARKET:
-        refused = check_price(instrument, quote, work.now_us)
-        if refused is not None:
-            return refused
-        if seen is not None and not seen.is_dealable:
+        if seen is None:
+            return check_price(instrument, quote, work.now_us)
+        if not seen.is_dealable:
             return check_spread(instrument, work.group_of(work.account(order.account)), quote)
     return None if seen is None else check_against_market(order, instrument, seen)
 

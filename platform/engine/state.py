@@ -276,7 +276,7 @@ def rebuild(
 
 def apply(state: State, event: Event) -> None:
     """Make `event` true. Plain assignments: an event that reached here cannot fail."""
-    _APPLY[type(event)](state, event)
+    APPLY[type(event)](state, event)
 
 
 def _set_account(state: State, event: Any) -> None:
@@ -500,7 +500,7 @@ def _nothing(state: State, event: Any) -> None:
     """A record only: no state follows from it."""
 
 
-_APPLY: dict[type[Event], Any] = {
+APPLY: dict[type[Event], Any] = {
     AccountOpened: _set_account,
     AccountChanged: _set_account,
     AccountNumbered: _number_account,

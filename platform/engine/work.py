@@ -6,7 +6,7 @@ quotes were looked at, because the input journal stores every quote that a decis
 
 from decimal import Decimal
 
-from engine.state import State, apply
+from engine.state import APPLY, State
 from trading.accounts import Account
 from trading.answers import Answer
 from trading.configuration import Config, Group
@@ -35,7 +35,7 @@ class Work:
         """The last charge of a market order: dealt at once at the same price, its position is charged the same."""
 
     def emit(self, event: Event) -> None:
-        apply(self.state, event)
+        APPLY[type(event)](self.state, event)
         self.events.append(event)
 
     def answer(self, reply_to: str, answer: Answer) -> None:

@@ -322,7 +322,7 @@ AnyCommand = (
 
 def body(command: Command) -> tuple[str, ...]:
     """What the client asked for, as text: equal bodies under one key are one request. Reports and prices have none."""
-    assert not isinstance(command, ApplyExecution | QuoteArrived), f"{type(command).__name__} has no key, so no body"
+    assert type(command) not in _UNKEYED, f"{type(command).__name__} has no key, so no body"
     said = _BODIES.get(type(command))
     return said(command) if said is not None else (type(command).__name__, *_terms_of(command))
 
@@ -349,6 +349,7 @@ def _change_account_body(command: ChangeAccount) -> tuple[str, ...]:
     return ("change_account", *("" if term is None else str(term) for term in terms), *more)
 
 
+_UNKEYED = frozenset({ApplyExecution, QuoteArrived})
 _BODIES: dict[type[Command], Callable[[Any], tuple[str, ...]]] = {
     PlaceOrder: _place_body,
     ModifyOrder: lambda command: ("modify", str(command.order_id), *_terms_of(command)),
@@ -367,8 +368,8 @@ _BODIES: dict[type[Command], Callable[[Any], tuple[str, ...]]] = {
 
 def is_plain_market(command: PlaceOrder) -> bool:
     """Nothing but a market order: the most frequent body is short."""
-    asked = (command.price, command.stop_price, command.time_in_force, command.max_slippage)
-    is_bare = not command.expires_us and not command.oco_group and asked == (None, None, None, None)
+    asked = (command.price, command.stop_price, command.time_in_force, command.max_slippage, command.stop_trigger)
+    is_bare = asked == (None, None, None, None, None) and not command.expires_us and not command.oco_group
     return is_bare and command.type is OrderType.MARKET and command.protection == NOTHING_ASKED
 
 

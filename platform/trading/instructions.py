@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from trading.checks import Refused
-from trading.commands import PlaceOrder
+from trading.commands import PlaceOrder, is_plain_market
 from trading.instruments import Instrument
 from trading.levels import (
     check_offer,
@@ -55,6 +55,8 @@ def usual_time_in_force(order_type: OrderType) -> TimeInForce:
 
 def check_shape(command: PlaceOrder, instrument: Instrument, now_us: int) -> Refused | None:
     """Everything that is wrong with the instruction by itself."""
+    if is_plain_market(command):
+        return None
     return (
         _check_oco(command)
         or _check_prices(command, instrument)
