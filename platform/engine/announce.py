@@ -3,7 +3,6 @@
 One message per happening, numbered per account without a gap. A fill's deals travel with its order.
 """
 
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -33,7 +32,7 @@ from trading.events import (
     PositionClosed,
     PositionOpened,
 )
-from trading.ledger import TransactionKind, Transfer, client_account, credit_account
+from trading.ledger import TransactionKind, client_account, credit_account, moved
 from trading.numbers import ZERO
 from trading.views import (
     BalanceView,
@@ -159,7 +158,7 @@ def _margin_call_view(work: Work, note: MarginNote) -> MarginCallView:
 def _balance_view(event: LedgerPosted, account: Account) -> BalanceView:
     first = event.transfers[0]
     own = credit_account(account.id) if first.kind in _OF_CREDIT else client_account(account.id)
-    amount = sum((_moved(transfer, own) for transfer in event.transfers), ZERO)
+    amount = sum((moved(transfer, own) for transfer in event.transfers), ZERO)
     return BalanceView(
         account=account.id,
         balance=account.balance,
@@ -173,10 +172,3 @@ def _balance_view(event: LedgerPosted, account: Account) -> BalanceView:
 
 
 _OF_CREDIT = frozenset({TransactionKind.CREDIT, TransactionKind.CREDIT_REMOVED})
-
-
-def _moved(transfer: Transfer, own: str) -> Decimal:
-    """What a transfer did to this ledger account: nothing, when it went between two others."""
-    if transfer.target == own:
-        return transfer.amount
-    return -transfer.amount if transfer.source == own else ZERO

@@ -24,7 +24,7 @@ from trading.commands import ExpireInstrument, PayDividend, SplitInstrument
 from trading.events import DeskChanged, LedgerPosted, OrderFilled, OrderModified, PositionChanged
 from trading.instructions import PRICE_LIMIT
 from trading.instruments import Instrument
-from trading.ledger import HOUSE_DIVIDENDS, TransactionKind, Transfer, client_account, lp_account
+from trading.ledger import HOUSE_DIVIDENDS, TransactionKind, Transfer, client_account, lp_account, moving
 from trading.numbers import ONE, ZERO, is_on_step, is_plain, plain, point, round_half_up
 from trading.orders import Book, Order, OrderReason, OrderStatus, Side
 from trading.positions import Position
@@ -147,14 +147,14 @@ def _transfers(
         if not amount:
             continue
         number += 1
-        yield Transfer(
+        yield moving(
             transaction_id=work.state.counters.transaction,
             line=number,
             kind=TransactionKind.DIVIDEND,
-            source=source if amount > 0 else target,
-            target=target if amount > 0 else source,
+            source=source,
+            target=target,
             currency=currency,
-            amount=abs(amount),
+            amount=amount,
             at_us=work.now_us,
             position_id=position.id,
             reference=reference,

@@ -40,9 +40,9 @@ from trading.ledger import (
     HOUSE_FEES,
     HOUSE_SWAP,
     TransactionKind,
-    Transfer,
     client_account,
     house_pnl,
+    moving,
 )
 from trading.margining.terms import Accounting
 from trading.numbers import ZERO, round_half_up
@@ -389,14 +389,14 @@ def _post(work: Work, command: CorrectDeal, case: Case, outcome: Outcome) -> Non
         return
     client = client_account(account.id)
     transfers = tuple(
-        Transfer(
+        moving(
             transaction_id=work.state.counters.transaction,
             line=line,
             kind=TransactionKind.CORRECTION,
-            source=house if amount > 0 else client,
-            target=client if amount > 0 else house,
+            source=house,
+            target=client,
             currency=account.currency,
-            amount=abs(amount),
+            amount=amount,
             at_us=work.now_us,
             order_id=case.deal.order_id,
             deal_id=case.deal.id,

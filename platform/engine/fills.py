@@ -38,6 +38,7 @@ from trading.ledger import (
     client_account,
     house_pnl,
     lp_account,
+    moving,
 )
 from trading.margining.exposures import NOTHING_RESERVED, left_charged, left_reserved
 from trading.margining.modes import Exposure
@@ -344,11 +345,9 @@ def _post_deal(work: Work, deal: Deal, charges: Charges) -> None:
     transfers: list[Transfer] = []
 
     def move(kind: TransactionKind, source: str, target: str, amount: Decimal, reference: str = "") -> None:
-        if amount < 0:
-            source, target, amount = target, source, -amount
         if amount:
             transfers.append(
-                Transfer(
+                moving(
                     transaction_id=transaction_id,
                     line=len(transfers) + 1,
                     kind=kind,
@@ -394,15 +393,11 @@ def _post_lp_result(work: Work, position: Position, deal: Deal, fill: Fill) -> N
     amount = round_half_up(result, work.config.currency_digits[instrument.quote])
     if not amount:
         return
-    source, target = lp_account(fill.lp), house_pnl(Book.A.value)
-    if amount < 0:
-        source, target, amount = target, source, -amount
-    transfer = Transfer(
+    transfer = moving(
         transaction_id=work.state.counters.transaction,
-        line=1,
         kind=TransactionKind.LP_PNL,
-        source=source,
-        target=target,
+        source=lp_account(fill.lp),
+        target=house_pnl(Book.A.value),
         currency=instrument.quote,
         amount=amount,
         at_us=work.now_us,

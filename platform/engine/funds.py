@@ -27,9 +27,11 @@ from trading.ledger import (
     Transfer,
     client_account,
     credit_account,
+    moved,
+    moving,
     withdrawal_account,
 )
-from trading.numbers import ZERO, is_plain, plain
+from trading.numbers import is_plain, plain
 from trading.refusals import Refusal
 from trading.regulation import JurisdictionUnknown, rule_for
 
@@ -183,11 +185,8 @@ def _post(
     reference: str | None = None,
 ) -> None:
     """One transfer, the account after it, and the answer. A negative amount goes the other way."""
-    if amount < 0:
-        source, target, amount = target, source, -amount
-    transfer = Transfer(
+    transfer = moving(
         transaction_id=work.state.counters.transaction,
-        line=1,
         kind=kind,
         source=source,
         target=target,
@@ -197,21 +196,16 @@ def _post(
         reference=getattr(asked.command, "reference", "") if reference is None else reference,
     )
     use_key(work, asked, transfer.transaction_id)
-    work.emit(LedgerPosted((transfer,), _after(account, transfer)))
+    work.emit(LedgerPosted((transfer,), account_after(account, transfer)))
     work.answer(asked.command.reply_to, Answer(command_id=asked.command.id, reference=transfer.transaction_id))
 
 
-def _after(account: Account, transfer: Transfer) -> Account:
+def account_after(account: Account, transfer: Transfer) -> Account:
+    """The account once the transfer moved its cash or its credit."""
     cash, credit = client_account(account.id), credit_account(account.id)
     return replace(
         account,
-        balance=account.balance + _moved(transfer, cash),
-        credit=account.credit + _moved(transfer, credit),
+        balance=account.balance + moved(transfer, cash),
+        credit=account.credit + moved(transfer, credit),
         version=account.version + 1,
     )
-
-
-def _moved(transfer: Transfer, name: str) -> Decimal:
-    if transfer.target == name:
-        return transfer.amount
-    return -transfer.amount if transfer.source == name else ZERO

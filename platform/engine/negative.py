@@ -7,8 +7,7 @@ client's own close. Credit covers the loss first, as far as it goes, and is take
 from collections.abc import Iterator
 from decimal import Decimal
 
-from msgspec.structs import replace
-
+from engine.funds import account_after
 from engine.standing import law_for
 from engine.work import Work
 from trading.accounts import Account, ClientClass
@@ -96,10 +95,4 @@ def _post(work: Work, account: Account, kind: TransactionKind, amount: Decimal) 
         amount=amount,
         at_us=work.now_us,
     )
-    after = replace(
-        account,
-        balance=account.balance if takes_credit else account.balance + amount,
-        credit=account.credit - amount if takes_credit else account.credit,
-        version=account.version + 1,
-    )
-    work.emit(LedgerPosted((transfer,), after))
+    work.emit(LedgerPosted((transfer,), account_after(account, transfer)))

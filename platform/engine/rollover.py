@@ -42,7 +42,7 @@ from trading.desk import SwapAccrual
 from trading.effective import margin_currency_of
 from trading.events import DealMade, DeskChanged, LedgerPosted, PositionChanged, SwapAccrued
 from trading.instruments import Instrument
-from trading.ledger import TransactionKind, Transfer, client_account, house_pnl
+from trading.ledger import TransactionKind, Transfer, client_account, house_pnl, moving
 from trading.numbers import ZERO, round_half_up
 from trading.orders import Book, Deal, DealEntry, Side
 from trading.positions import Position
@@ -395,17 +395,14 @@ def _post(work: Work, deals: list[Deal]) -> None:
 
 
 def _result(deal: Deal, account: Account, transaction: int, line: int) -> Transfer:
-    source, target = house_pnl(deal.book.value), client_account(account.id)
-    if deal.profit < 0:
-        source, target = target, source
-    return Transfer(
+    return moving(
         transaction_id=transaction,
         line=line,
         kind=TransactionKind.REALISED_PNL,
-        source=source,
-        target=target,
+        source=house_pnl(deal.book.value),
+        target=client_account(account.id),
         currency=account.currency,
-        amount=abs(deal.profit),
+        amount=deal.profit,
         at_us=deal.at_us,
         deal_id=deal.id,
         position_id=deal.position_id,

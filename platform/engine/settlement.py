@@ -19,7 +19,7 @@ from trading.charges.commission import Bucket, CommissionTerms
 from trading.commands import SettleCommission
 from trading.desk import CommissionDay
 from trading.events import AccountChanged, CommissionSettled, DeskChanged, LedgerPosted
-from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account
+from trading.ledger import HOUSE_COMMISSION, TransactionKind, Transfer, client_account, moving
 
 SETTLE_MAX = 1000
 """Postings per command: nobody waits long behind it."""
@@ -78,17 +78,13 @@ def _settle(work: Work, number: int, rule: str, bucket: Bucket) -> None:
 
 
 def _transfer(work: Work, account: Account, day: CommissionDay) -> Transfer:
-    source, target = client_account(account.id), HOUSE_COMMISSION
-    if day.amount < 0:
-        source, target = target, source
-    return Transfer(
+    return moving(
         transaction_id=day.transaction_id,
-        line=1,
         kind=TransactionKind.COMMISSION,
-        source=source,
-        target=target,
+        source=client_account(account.id),
+        target=HOUSE_COMMISSION,
         currency=account.currency,
-        amount=abs(day.amount),
+        amount=day.amount,
         at_us=work.now_us,
         reference=f"{day.rule} {day.date}",
     )

@@ -274,11 +274,6 @@ def rebuild(
     return state
 
 
-def apply(state: State, event: Event) -> None:
-    """Make `event` true. Plain assignments: an event that reached here cannot fail."""
-    APPLY[type(event)](state, event)
-
-
 def _set_account(state: State, event: Any) -> None:
     account: Account = event.account
     before = state.accounts.get(account.id)
@@ -530,6 +525,7 @@ APPLY: dict[type[Event], Any] = {
     ConfigLoaded: _nothing,
     CommandKeyed: _remember_key,
 }
+"""How each event is made true. Plain assignments: an event that got here cannot fail."""
 
 
 def state_hash(state: State) -> str:

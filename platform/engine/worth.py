@@ -118,9 +118,7 @@ def _charge_of(
 
 def leverage_for(work: Work, account: Account, symbol: str) -> int:
     """The smallest of what the client chose, the group allows and the law caps."""
-    if not account.jurisdiction:
-        return min(account.leverage, work.group_of(account).leverage_max)
-    cap = work.state.terms.regulatory(account, symbol, work.now_us).leverage_max
+    cap = work.state.terms.regulatory(account, symbol, work.now_us).leverage_max if account.jurisdiction else None
     return effective_leverage(account=account.leverage, group=work.group_of(account).leverage_max, cap=cap)
 
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from trading.numbers import ZERO
+
 
 class TransactionKind(StrEnum):
     DEPOSIT = "deposit"
@@ -55,6 +57,47 @@ class Transfer(Struct, frozen=True, kw_only=True):
     deal_id: int = 0
     position_id: int = 0
     reference: str = ""
+
+
+def moving(
+    *,
+    transaction_id: int,
+    kind: TransactionKind,
+    source: str,
+    target: str,
+    currency: str,
+    amount: Decimal,
+    at_us: int,
+    line: int = 1,
+    order_id: int = 0,
+    deal_id: int = 0,
+    position_id: int = 0,
+    reference: str = "",
+) -> Transfer:
+    """The transfer of `amount` from `source` to `target`; below zero it goes the other way. Zero is no transfer."""
+    if amount < 0:
+        source, target, amount = target, source, -amount
+    return Transfer(
+        transaction_id=transaction_id,
+        line=line,
+        kind=kind,
+        source=source,
+        target=target,
+        currency=currency,
+        amount=amount,
+        at_us=at_us,
+        order_id=order_id,
+        deal_id=deal_id,
+        position_id=position_id,
+        reference=reference,
+    )
+
+
+def moved(transfer: Transfer, account: str) -> Decimal:
+    """What a transfer did to this ledger account: nothing, when it went between two others."""
+    if transfer.target == account:
+        return transfer.amount
+    return -transfer.amount if transfer.source == account else ZERO
 
 
 def client_account(account: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from engine.core import Executed
-from engine.state import apply
+from engine.state import APPLY
 from tests.support.builders import config, group, instrument, policy, rule
 from tests.support.laws import reborn
 from tests.support.world import World, leg_of
@@ -292,7 +292,8 @@ def give_credit(world: World, amount: str) -> None:
         target=credit_account(1), currency="USD", amount=Decimal(amount), at_us=world.now_us,
     )  # fmt: skip
     account = state.accounts[1]
-    apply(state, LedgerPosted((transfer,), replace(account, credit=account.credit + Decimal(amount))))
+    given = LedgerPosted((transfer,), replace(account, credit=account.credit + Decimal(amount)))
+    APPLY[LedgerPosted](state, given)
 
 
 def test_the_law_closes_out_strictly_below_half_and_without_credit() -> None:
