@@ -75,7 +75,10 @@ class Dispatcher:
         is_logged_on: Callable[[], bool],
         clock: Clock,
         account: str = "",
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
         self._lp = lp
         self._inbox = inbox
         self._send = send
@@ -123,8 +126,8 @@ class Dispatcher:
         if self._unmarked:
             marking = list(self._unmarked)
             self._unmarked -= set(marking) - self._inbox.mark_sent(marking)
-        if self._is_logged_on() and time.monotonic() >= self._look_again_s:
-            self._look_again_s = time.monotonic() + LOOK_AGAIN_EVERY_S
+        if self._is_logged_on() and self._monotonic() >= self._look_again_s:
+            self._look_again_s = self._monotonic() + LOOK_AGAIN_EVERY_S
             self._ask_about_doubtful()
 
     def _send_new(self) -> bool:
@@ -167,7 +170,7 @@ class Dispatcher:
         if outcome is Sending.SENT:
             self.sent += 1
             self._unmarked.add(leg.id)
-            self._sent_s[leg.id] = time.monotonic()
+            self._sent_s[leg.id] = self._monotonic()
             logger.info("leg_sent lp=%s cl_ord_id=%s", self._lp, leg.cl_ord_id)
         elif outcome is Sending.NOT_LOGGED_ON:
             self._give_up(leg, f"no session with {self._lp}")
@@ -191,14 +194,14 @@ class Dispatcher:
         """At once for what an earlier session may have sent; after a while for what this one sent; then ever more rarely."""
         question = self._questions.get(leg.cl_ord_id)
         if question is None:
-            return time.monotonic() >= self._sent_s.get(leg.id, 0.0) + LOOK_AGAIN_EVERY_S
-        return not question.is_settled and time.monotonic() >= question.asked_s + question.again_after_s
+            return self._monotonic() >= self._sent_s.get(leg.id, 0.0) + LOOK_AGAIN_EVERY_S
+        return not question.is_settled and self._monotonic() >= question.asked_s + question.again_after_s
 
     def _ask(self, leg: Leg) -> None:
         before = self._questions.get(leg.cl_ord_id)
         pause_s = min(before.again_after_s * 2, ASKED_AGAIN_AFTER_S_MAX) if before else LOOK_AGAIN_EVERY_S
         # Noted before it is sent: the answer comes on another thread, and may come first.
-        self._questions[leg.cl_ord_id] = Question(leg, time.monotonic(), pause_s)
+        self._questions[leg.cl_ord_id] = Question(leg, self._monotonic(), pause_s)
         logger.info("leg_asked_about lp=%s cl_ord_id=%s state=%s", self._lp, leg.cl_ord_id, leg.dispatch_state)
         self._send(
             order_status_request(

@@ -28,6 +28,7 @@ from trading.orders import Side
 logger = logging.getLogger("tribook.lp")
 
 T = TypeVar("T")
+Connection = psycopg.Connection[Any]
 
 LOCK_CLASS = 0x4C50
 """First half of the advisory lock's key; the second is the provider's name, hashed by PostgreSQL."""
@@ -85,12 +86,24 @@ class Plan(Struct, frozen=True, kw_only=True):
 class Inbox:
     """The one writer of one provider's rows. Safe to call from several threads; calls take turns."""
 
-    def __init__(self, database_url: str, lp: str, clock: Clock) -> None:
-        self._url = database_url
+    def __init__(
+        self,
+        database_url: str,
+        lp: str,
+        clock: Clock,
+        *,
+        connecting: Callable[[], Connection] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """The last three are for a simulated world, which has its own database and time."""
+        self._connecting = connecting or (lambda: connect(database_url, lp))
+        self._sleep = sleep
+        self._monotonic = monotonic
         self._lp = lp
         self._clock = clock
         self._turn = threading.Lock()
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: Connection | None = None
         self._next_seq = 0
 
     def acquire(self, waiting: Callable[[], None] = lambda: None) -> None:
@@ -106,7 +119,7 @@ class Inbox:
             except psycopg.OperationalError as error:
                 logger.warning("database_away lp=%s error=%s", self._lp, str(error).strip())
             waiting()
-            time.sleep(1.0)
+            self._sleep(1.0)
 
     # ------------------------------------------------------------------------------------------------- what is said
 
@@ -123,12 +136,12 @@ class Inbox:
         """
         given_up = InboxRow(report=not_sent, raw=row.raw)
 
-        def work(connection: psycopg.Connection[Any]) -> bool:
+        def work(connection: Connection) -> bool:
             was_never_sent = self._move(connection, row.report.cl_ord_id)
             self._insert(connection, [given_up if was_never_sent else row])
             return was_never_sent
 
-        def landed(connection: psycopg.Connection[Any]) -> bool | None:
+        def landed(connection: Connection) -> bool | None:
             if self._holds(connection, [given_up]):
                 return True
             return False if self._holds(connection, [row]) else None
@@ -144,7 +157,7 @@ class Inbox:
         """Hand the new legs to `plan`; commit those to send as DISPATCHING and return them, and those given up as NOT_SENT."""
         latest = Plan()
 
-        def work(connection: psycopg.Connection[Any]) -> Plan:
+        def work(connection: Connection) -> Plan:
             nonlocal latest
             latest = Plan()
             new = self._legs(
@@ -156,7 +169,7 @@ class Inbox:
             self._insert(connection, [InboxRow(report=report) for _, report in latest.give_up])
             return latest
 
-        def landed(connection: psycopg.Connection[Any]) -> Plan | None:
+        def landed(connection: Connection) -> Plan | None:
             """Only we move a leg away from 'new': one that has moved tells that all of them have."""
             ids = [leg.id for leg in (*latest.send, *(leg for leg, _ in latest.give_up))]
             moved = connection.execute("SELECT 1 FROM lp_order WHERE id = ANY(%s) AND dispatch_state <> 'new'", (ids,))
@@ -171,7 +184,7 @@ class Inbox:
         """A leg that was taken and then never left: commit it as NOT_SENT, with its row in the inbox."""
         row = InboxRow(report=report)
 
-        def work(connection: psycopg.Connection[Any]) -> int:
+        def work(connection: Connection) -> int:
             if not self._move(connection, leg.cl_ord_id):
                 return 0
             self._insert(connection, [row])
@@ -183,7 +196,7 @@ class Inbox:
     def mark_sent(self, ids: Sequence[int]) -> set[int]:
         """Commit DISPATCHING legs as SENT. Returns those to try again, because the engine is just writing them."""
 
-        def work(connection: psycopg.Connection[Any]) -> set[int]:
+        def work(connection: Connection) -> set[int]:
             busy_or_done = connection.execute(
                 "UPDATE lp_order SET dispatch_state = 'sent' WHERE id IN (SELECT id FROM lp_order WHERE id = ANY(%s) "
                 "AND dispatch_state = 'dispatching' ORDER BY id FOR UPDATE SKIP LOCKED)",
@@ -210,7 +223,7 @@ class Inbox:
 
     def _legs(
         self,
-        connection: psycopg.Connection[Any],
+        connection: Connection,
         where: str,
         limit: int,
         locking: str,
@@ -219,14 +232,14 @@ class Inbox:
         query = f"SELECT {_LEG} FROM lp_order WHERE lp = %s AND {where} ORDER BY id LIMIT {limit} {locking}"  # noqa: S608
         return [_leg(row) for row in connection.execute(query.encode(), (self._lp, *parameters))]
 
-    def _mark(self, connection: psycopg.Connection[Any], state: str, ids: list[int]) -> None:
+    def _mark(self, connection: Connection, state: str, ids: list[int]) -> None:
         if ids:
             connection.execute(
                 "UPDATE lp_order SET dispatch_state = %s, dispatched_at = %s WHERE id = ANY(%s)",
                 (state, _moment(self._clock()), ids),
             )
 
-    def _move(self, connection: psycopg.Connection[Any], cl_ord_id: str) -> bool:
+    def _move(self, connection: Connection, cl_ord_id: str) -> bool:
         """From DISPATCHING to NOT_SENT; False when the leg was not DISPATCHING."""
         moved = connection.execute(
             "UPDATE lp_order SET dispatch_state = 'not_sent' "
@@ -235,7 +248,7 @@ class Inbox:
         )
         return moved.rowcount == 1
 
-    def _insert(self, connection: psycopg.Connection[Any], rows: Sequence[InboxRow]) -> int:
+    def _insert(self, connection: Connection, rows: Sequence[InboxRow]) -> int:
         for seq, row in enumerate(rows, start=self._next_seq):
             connection.execute(
                 "INSERT INTO lp_inbox (lp, seq, kind, cl_ord_id, exec_id, trade_date, report, raw, received_at) "
@@ -258,7 +271,7 @@ class Inbox:
             _moment(report.received_us),
         )
 
-    def _holds(self, connection: psycopg.Connection[Any], rows: Sequence[InboxRow]) -> bool:
+    def _holds(self, connection: Connection, rows: Sequence[InboxRow]) -> bool:
         """True when exactly these rows already stand where the next ones belong."""
         found = connection.execute(
             "SELECT report::text, raw FROM lp_inbox WHERE lp = %s AND seq >= %s ORDER BY seq LIMIT %s",
@@ -266,7 +279,7 @@ class Inbox:
         ).fetchall()
         return [tuple(line) for line in found] == [(encode(row.report).decode(), row.raw) for row in rows]
 
-    def _seq_after(self, connection: psycopg.Connection[Any]) -> int:
+    def _seq_after(self, connection: Connection) -> int:
         """The inbox never forgets its last row, so the next sequence is always one above it."""
         found = connection.execute(
             "SELECT coalesce(max(seq), 0) + 1 FROM lp_inbox WHERE lp = %s", (self._lp,)
@@ -278,9 +291,9 @@ class Inbox:
 
     def _durably(
         self,
-        work: Callable[[psycopg.Connection[Any]], T],
+        work: Callable[[Connection], T],
         *,
-        landed: Callable[[psycopg.Connection[Any]], T | None],
+        landed: Callable[[Connection], T | None],
     ) -> T:
         """Do `work` in a transaction until it is committed. After an unknown outcome `landed` says what it had led to,
         or None if it must be done (again)."""
@@ -290,13 +303,13 @@ class Inbox:
                 return _transaction(self._open_connection(), work)
             except psycopg.OperationalError as error:
                 logger.warning("database_away lp=%s error=%s", self._lp, str(error).strip())
-            time.sleep(wait_s)
+            self._sleep(wait_s)
             wait_s = min(wait_s * 2, BACK_OFF_MAX_S)
             done = self._look_up(landed)
             if done is not None:
                 return done
 
-    def _look_up(self, landed: Callable[[psycopg.Connection[Any]], T | None]) -> T | None:
+    def _look_up(self, landed: Callable[[Connection], T | None]) -> T | None:
         while True:
             try:
                 connection = self._recovered()
@@ -305,38 +318,29 @@ class Inbox:
                     self._next_seq = self._seq_after(connection)
                 return done
             except psycopg.OperationalError:
-                time.sleep(BACK_OFF_MAX_S / 4)
+                self._sleep(BACK_OFF_MAX_S / 4)
 
-    def _recovered(self) -> psycopg.Connection[Any]:
+    def _recovered(self) -> Connection:
         """A connection that holds the lock: the old one rolled back if it still works, else a new one."""
         connection = self._connection
         if connection is not None and not connection.closed:
             if connection.info.transaction_status is not TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
             return connection
-        deadline = time.monotonic() + LOCK_BACK_WITHIN_S
+        deadline = self._monotonic() + LOCK_BACK_WITHIN_S
         while not self._connect():
-            if time.monotonic() > deadline:
+            if self._monotonic() > deadline:
                 raise LockLost(f"another process writes for {self._lp}")
-            time.sleep(0.1)
+            self._sleep(0.1)
         return self._open_connection()
 
-    def _open_connection(self) -> psycopg.Connection[Any]:
+    def _open_connection(self) -> Connection:
         assert self._connection is not None, "acquire() comes first"
         return self._connection
 
     def _connect(self) -> bool:
         """Connect and take the lock; False when another holds it."""
-        connection = psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=5,
-            options=OPTIONS,
-            application_name=f"lp-{self._lp}-trade",
-            keepalives_idle=5,
-            keepalives_interval=2,
-            keepalives_count=3,
-        )
+        connection = self._connecting()
         found = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LOCK_CLASS, self._lp)).fetchone()
         if found is None or not found[0]:
             connection.close()
@@ -347,11 +351,25 @@ class Inbox:
         return True
 
 
+def connect(url: str, lp: str) -> Connection:
+    """A connection in manual transaction mode that notices a dead server. Raises psycopg.OperationalError."""
+    return psycopg.connect(
+        url,
+        autocommit=True,
+        connect_timeout=5,
+        options=OPTIONS,
+        application_name=f"lp-{lp}-trade",
+        keepalives_idle=5,
+        keepalives_interval=2,
+        keepalives_count=3,
+    )
+
+
 class CommitRefused(Exception):
     """PostgreSQL answered COMMIT with something else: the transaction was rolled back. A bug, not an outage."""
 
 
-def _transaction(connection: psycopg.Connection[Any], work: Callable[[psycopg.Connection[Any]], T]) -> T:
+def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
     connection.execute("BEGIN")
     result = work(connection)
     assert connection.info.transaction_status is TransactionStatus.INTRANS

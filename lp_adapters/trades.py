@@ -6,37 +6,76 @@ committed, however long PostgreSQL takes. A process that is killed before that i
 
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from msgspec import structs
 
 from bus import names
 from bus.clock import Clock
-from fix_gateway.initiator import Initiator
+from fix_gateway.initiator import Handler, Initiator, Sending
 from fix_gateway.settings import SessionFile
-from fix_gateway.wire.message import Message, parse, readable
+from fix_gateway.wire.message import Message, Outgoing, parse, readable
 from fix_gateway.wire.orders import execution_report, is_unknown_order, other_report, refusal_report
 from lp_adapters.dispatch import Dispatcher, not_sent
 from lp_adapters.inbox import Inbox, InboxRow
-from lp_adapters.telling import Teller
 from trading.liquidity import UNKNOWN_ORDER, ExecutionReport, ReportKind
 
 logger = logging.getLogger("tribook.lp")
 
 
+class Line(Protocol):
+    """The session's wire, as `fix_gateway.initiator.Initiator` is."""
+
+    @property
+    def is_logged_on(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    def send(self, message: Outgoing) -> Sending: ...
+
+    def log_out(self) -> None: ...
+
+
+class Telling(Protocol):
+    """Who hears of what happened, as `lp_adapters.telling.Teller` does. Never waits and never fails."""
+
+    def tell(self, channel: str, data: bytes) -> None: ...
+
+    def report_now(self) -> None: ...
+
+
 class TradeSession:
     """Handler of the trade session, and the main thread's work for it."""
 
-    def __init__(self, lp: str, file: SessionFile, inbox: Inbox, teller: Teller, clock: Clock) -> None:
+    def __init__(
+        self,
+        lp: str,
+        file: SessionFile,
+        inbox: Inbox,
+        teller: Telling,
+        clock: Clock,
+        *,
+        line: "Callable[[str, SessionFile, Handler], Line]" = Initiator,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`line` and `monotonic` are for a simulated world, which has its own providers and time."""
         self._lp = lp
         self._inbox = inbox
         self._teller = teller
         self._clock = clock
         self.work_waits = threading.Event()
         self.reports = 0
-        self.initiator = Initiator(f"{lp}-trade", file, self)
+        self.initiator = line(f"{lp}-trade", file, self)
         self._dispatcher = Dispatcher(
-            lp, inbox, self.initiator.send, lambda: self.initiator.is_logged_on, clock, file.account
+            lp,
+            inbox,
+            self.initiator.send,
+            lambda: self.initiator.is_logged_on,
+            clock,
+            file.account,
+            monotonic=monotonic,
         )
 
     # ------------------------------------------------------------------------------------- from QuickFIX's thread

@@ -134,6 +134,19 @@ class LpInbox(models.Model):
         return f"{self.lp} {self.seq}"
 
 
+class LpLease(models.Model):
+    """Whose word to a provider counts: a new dispatcher raises the epoch, and an older one's writes find no row."""
+
+    lp = models.TextField(primary_key=True)
+    epoch = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        db_table = "lp_lease"
+
+    def __str__(self) -> str:
+        return f"{self.lp} {self.epoch}"
+
+
 class LpCase(models.Model):
     """Something a provider said that a dealer must look at."""
 

@@ -7,7 +7,8 @@ composite keys, and nothing here is looked up by model key.
 from django.db import models
 from django.db.models import F, Q, Value
 
-from apps.tables import JsonColumn, price_column
+from apps.tables import JsonColumn, one_of, price_column
+from bus.alerts import Severity
 
 
 class Shard(models.Model):
@@ -17,6 +18,8 @@ class Shard(models.Model):
     epoch = models.BigIntegerField(db_default=0)
     seq = models.BigIntegerField(db_default=0)
     halted = models.TextField(blank=True, db_default="")
+    owner = models.TextField(blank=True, db_default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         db_table = "shard"
@@ -107,6 +110,53 @@ class ParkedCommand(models.Model):
 
     def __str__(self) -> str:
         return self.command_id
+
+
+class Alert(models.Model):
+    """Something that a person must know of. One row per key: raised again it counts up, cleared it stays as history."""
+
+    key = models.TextField(primary_key=True)
+    kind = models.TextField()
+    severity = models.TextField()
+    text = models.TextField()
+    raised_at = models.DateTimeField()
+    last_at = models.DateTimeField()
+    count = models.IntegerField()
+    cleared_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "alert"
+        constraints = [one_of("alert", "severity", [severity.value for severity in Severity])]
+
+    def __str__(self) -> str:
+        return f"{self.severity} {self.key}"
+
+
+class RelayCursor(models.Model):
+    """Up to where the message broker has confirmed the shard's outbox."""
+
+    shard = models.IntegerField(primary_key=True)
+    published_seq = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        db_table = "relay_cursor"
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.published_seq}"
+
+
+class TaskEffect(models.Model):
+    """A consumer has had this event's effect, in the same transaction. Key: consumer and key."""
+
+    consumer = models.TextField()
+    key = models.TextField(primary_key=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "task_effect"
+
+    def __str__(self) -> str:
+        return f"{self.consumer} {self.key}"
 
 
 class ConfigVersion(models.Model):

@@ -18,7 +18,7 @@ import structlog
 from msgspec import Struct
 
 from engine.batch import Batch, StreamPosition
-from engine.journal import Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
+from engine.journal import Connection, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
 from engine.recovery import ContradictionError, FencedError, HaltedError, end_stuck_owner, load, take_over
 from engine.state import Prior
 from engine.step import (
@@ -105,7 +105,12 @@ class Driver:
         tell: Tell,
         clock: Callable[[], int],
         journal: Journal | None = None,
+        facts: Facts | None = None,
+        connecting: Callable[[str], Connection] | None = None,
+        committer: "Committer | None" = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """The last four are for a simulated world, which has its own database, thread of work and time."""
         self.step = step
         self.problem = "starting"
         """What the shard waits for; empty while it trades."""
@@ -118,9 +123,12 @@ class Driver:
         self._source = source
         self._tell = tell
         self._clock = clock
-        self._facts = Facts(url)
+        self._connecting = connecting or (lambda name: connect(url, name=name))
+        self._monotonic = monotonic
+        self._facts = facts or Facts(url)
         self._mailbox: SimpleQueue[StepInput | None] = SimpleQueue()
-        self._committer = _Committer(journal or Journal(url, shard=step.shard), self._mailbox)
+        self._committer = committer or CommitterThread(journal or Journal(url, shard=step.shard))
+        self._committer.deliver_to(self._mailbox.put)
         self._written_at = 0.0
         self._written_commands = 0
         self._stop_asked = False
@@ -157,7 +165,7 @@ class Driver:
     def stop(self) -> None:
         """Finish what is in flight, write a last batch with the state's hash, and let `run` return."""
         self._stop_asked = True
-        self._stop_until = time.monotonic() + STOP_S
+        self._stop_until = self._monotonic() + STOP_S
         self.wake()
 
     # From the deciding thread.
@@ -166,7 +174,7 @@ class Driver:
         """Until stopped, or until `until` says so; then it may be called again. Call `close` in the end."""
         self._committer.start()
         busy = False
-        while not self._finished and not until() and time.monotonic() < self._stop_until:
+        while not self._finished and not until() and self._monotonic() < self._stop_until:
             busy = self.turn(0.0 if busy else IDLE_S)
 
     def close(self) -> None:
@@ -248,7 +256,7 @@ class Driver:
         return taken
 
     def _fetch_reports(self) -> bool:
-        room, now = self.step.room, time.monotonic()
+        room, now = self.step.room, self._monotonic()
         if not room or now < self._inbox_at:
             return False
         self._inbox_at = now + INBOX_POLL_S
@@ -280,7 +288,7 @@ class Driver:
 
     def _load_new_config(self) -> None:
         """A newer published version is decided by from here on, by a command like any other."""
-        now = time.monotonic()
+        now = self._monotonic()
         if now < self._config_at or not self.step.room:
             return
         self._config_at = now + CONFIG_POLL_S
@@ -308,7 +316,7 @@ class Driver:
         for output in outputs:
             match output:
                 case Write():
-                    self._written_at = time.monotonic()
+                    self._written_at = self._monotonic()
                     self._written_commands = output.batch.commands
                     self._committer.write(output.batch)
                 case LookUp():
@@ -325,7 +333,7 @@ class Driver:
                 case Forget():
                     self.commands += self._written_commands
                     with self._latencies_lock:
-                        self._latencies_s.append(time.monotonic() - self._written_at)
+                        self._latencies_s.append(self._monotonic() - self._written_at)
                     told.append(output)
                 case _:
                     told.append(output)
@@ -342,7 +350,7 @@ class Driver:
             self._mark_halted(halt.reason)
 
     def _mark_halted(self, reason: str) -> None:
-        marker = Journal(self._url, shard=self.step.shard)
+        marker = Journal(self._url, shard=self.step.shard, connecting=self._connecting)
         try:
             marker.halt(reason)
         except psycopg.Error as error:
@@ -352,9 +360,9 @@ class Driver:
             marker.close()
 
     def _recover_when_due(self) -> None:
-        if self._fenced or time.monotonic() < self._retry_at:
+        if self._fenced or self._monotonic() < self._retry_at:
             return
-        self._retry_at = time.monotonic() + RETRY_S
+        self._retry_at = self._monotonic() + RETRY_S
         try:
             self._recover()
         except FencedError as error:
@@ -372,8 +380,8 @@ class Driver:
             self._wait_for("the database answers", error)
 
     def _recover(self) -> None:
-        started = time.monotonic()
-        connection = connect(self._url, name="tribook engine recovery")
+        started = self._monotonic()
+        connection = self._connecting("tribook engine recovery")
         try:
             if self._owned is None and end_stuck_owner(connection):
                 log.warning("stuck_owner_ended")
@@ -400,7 +408,7 @@ class Driver:
             seq=recovered.seq,
             accounts=len(state.accounts),
             positions=len(state.positions),
-            seconds=round(time.monotonic() - started, 3),
+            seconds=round(self._monotonic() - started, 3),
         )
 
     def _wait_for(self, what: str, error: Exception) -> None:
@@ -410,15 +418,32 @@ class Driver:
             self.problem = text
 
 
-class _Committer:
+class Committer(Protocol):
+    """Who writes batches. One at a time; what became of it is delivered later, from any thread."""
+
+    def deliver_to(self, deliver: Callable[[StepInput | None], None]) -> None: ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def write(self, batch: Batch) -> None: ...
+
+    def look_up(self, question: LookUp) -> None: ...
+
+
+class CommitterThread:
     """The second thread: writes one batch at a time and posts what became of it."""
 
-    def __init__(self, journal: Journal, mailbox: "SimpleQueue[StepInput | None]") -> None:
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._mailbox = mailbox
+        self._deliver: Callable[[StepInput | None], None] = _nobody
         self._jobs: SimpleQueue[Batch | LookUp | None] = SimpleQueue()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
+
+    def deliver_to(self, deliver: Callable[[StepInput | None], None]) -> None:
+        self._deliver = deliver
 
     def start(self) -> None:
         if not self._thread.is_alive():
@@ -438,33 +463,43 @@ class _Committer:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            outcome = self._settle(job) if isinstance(job, LookUp) else self._write(job)
-            self._mailbox.put(outcome)
+            self._deliver(self._settle(job) if isinstance(job, LookUp) else write_batch(self._journal, job))
         self._journal.close()
-
-    def _write(self, batch: Batch) -> StepInput:
-        try:
-            self._journal.write(batch)
-        except NotCommittedError as error:
-            return CommitFailed(batch.seq, str(error), error.failure)
-        except OutcomeUnknownError as error:
-            return CommitUnknown(batch.seq, str(error))
-        except Exception as error:  # noqa: BLE001 - a bug in writing rows is the rows' fault until proven otherwise
-            self._journal.close()
-            return CommitFailed(batch.seq, f"{type(error).__name__}: {error}", Failure.REFUSED)
-        return Committed(batch.seq)
 
     def _settle(self, question: LookUp) -> StepInput | None:
         """Ask until the database answers: everything is frozen until then."""
         while not self._stopping.is_set():
             try:
-                if self._journal.look_up(epoch=question.epoch, seq=question.seq):
-                    return Committed(question.seq)
-                return CommitFailed(question.seq, "it was not committed", Failure.LOST)
+                return look_batch_up(self._journal, question)
             except psycopg.Error as error:
                 log.warning("look_up_failed", seq=question.seq, error=str(error).strip())
                 self._stopping.wait(RETRY_S)
         return None
+
+
+def write_batch(journal: Journal, batch: Batch) -> Committed | CommitFailed | CommitUnknown:
+    """Make the batch durable, and say in the step's words what became of it."""
+    try:
+        journal.write(batch)
+    except NotCommittedError as error:
+        return CommitFailed(batch.seq, str(error), error.failure)
+    except OutcomeUnknownError as error:
+        return CommitUnknown(batch.seq, str(error))
+    except Exception as error:  # noqa: BLE001 - a bug in writing rows is the rows' fault until proven otherwise
+        journal.close()
+        return CommitFailed(batch.seq, f"{type(error).__name__}: {error}", Failure.REFUSED)
+    return Committed(batch.seq)
+
+
+def look_batch_up(journal: Journal, question: LookUp) -> Committed | CommitFailed:
+    """What became of a batch whose COMMIT broke off. Raises psycopg.Error while the database cannot say."""
+    if journal.look_up(epoch=question.epoch, seq=question.seq):
+        return Committed(question.seq)
+    return CommitFailed(question.seq, "it was not committed", Failure.LOST)
+
+
+def _nobody(_message: StepInput | None) -> None:
+    """Nobody listens yet."""
 
 
 def settle_memory() -> None:

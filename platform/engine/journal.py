@@ -5,7 +5,7 @@ COMMIT counts; after a swallowed error it would answer ROLLBACK. An error inside
 is settled by looking the batch row up by its key: never by transaction id, and not before the old transaction is over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
 from msgspec import Struct
@@ -25,6 +25,8 @@ from trading.orders import Deal, Side
 from trading.positions import Position
 
 Connection = psycopg.Connection[tuple[object, ...]]
+Connecting = Callable[[str], Connection]
+"""Opens a connection under this application name. Raises psycopg.OperationalError."""
 
 SESSION = (
     "SET statement_timeout = '15s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s'; "
@@ -69,8 +71,8 @@ def connect(url: str, *, name: str) -> Connection:
 class Journal:
     """The write side. Used by one thread; reconnects by itself."""
 
-    def __init__(self, url: str, *, shard: int = 0) -> None:
-        self._url = url
+    def __init__(self, url: str, *, shard: int = 0, connecting: Connecting | None = None) -> None:
+        self._connecting = connecting or (lambda name: connect(url, name=name))
         self._shard = shard
         self._connection: Connection | None = None
 
@@ -131,7 +133,7 @@ class Journal:
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, name=JOURNAL_NAME)
+            self._connection = self._connecting(JOURNAL_NAME)
         return self._connection
 
 
@@ -197,8 +199,8 @@ class InboxGap(Struct, frozen=True):
 class Facts:
     """The read side: what is no longer, or not yet, in memory. Used by the deciding thread; reconnects by itself."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, *, connecting: Connecting | None = None) -> None:
+        self._connecting = connecting or (lambda name: connect(url, name=name))
         self._connection: Connection | None = None
         self.gaps: list[InboxGap] = []
 
@@ -308,7 +310,7 @@ class Facts:
 
     def _open(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._url, name="tribook engine facts")
+            self._connection = self._connecting("tribook engine facts")
         return self._connection
 
 

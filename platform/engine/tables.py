@@ -22,7 +22,18 @@ COST = "numeric(38,18)"
 EXACT = "numeric(32,10)"
 """Money with fractions of a cent: margin charges and accruals."""
 
-SHARD = Table("shard", {"shard": "integer", "epoch": "bigint", "seq": "bigint", "halted": "text"}, ("shard",))
+SHARD = Table(
+    "shard",
+    {
+        "shard": "integer",
+        "epoch": "bigint",
+        "seq": "bigint",
+        "halted": "text",
+        "owner": "text",
+        "lease_until": "timestamptz",
+    },
+    ("shard",),
+)
 
 BATCH = Table(
     "engine_batch",
