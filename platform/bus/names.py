@@ -15,6 +15,7 @@
 | `nudge:engine` | channel | a provider's process committed inbox rows (payload: the lp's name) |
 | `config` | channel | a new configuration version was published (payload: the number) |
 | `health:{process}` | hash | pid, state, at (wall seconds), detail (JSON); lives 15 s |
+| `health:engine` | hash | the same of the engine that owns the shard; `health:engine-{name}` of one that stands by |
 | `lp:counters:{lp}` | hash | prices received and dropped by reason (lp_adapters.aggregation.Verdict) |
 """
 
@@ -22,6 +23,8 @@ QUOTES = "quotes"
 LP_STATE = "lp:state"
 NUDGE_ENGINE = "nudge:engine"
 CONFIG = "config"
+OWNER = "engine"
+"""The process that owns the shard, whichever that is."""
 QUOTE_TTL_S = 60
 STATE_TTL_S = 15
 
@@ -64,3 +67,8 @@ def nudge_lp(lp: str) -> str:
 
 def health(process: str) -> str:
     return f"health:{process}"
+
+
+def engine(name: str) -> str:
+    """The process that is the engine called `name`."""
+    return f"engine-{name}"

@@ -19,7 +19,17 @@ from msgspec import Struct
 
 from engine.batch import Batch, StreamPosition
 from engine.journal import Connection, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
-from engine.recovery import ContradictionError, FencedError, HaltedError, end_stuck_owner, load, take_over
+from engine.lease import (
+    OWNER,
+    POLL_S,
+    FencedError,
+    HaltedError,
+    Lease,
+    LeaseHeldError,
+    end_stuck_owner,
+    take_over,
+)
+from engine.recovery import ContradictionError, load
 from engine.state import Prior
 from engine.step import (
     Ack,
@@ -29,6 +39,7 @@ from engine.step import (
     Committed,
     CommitUnknown,
     Failure,
+    Fenced,
     Finished,
     Forget,
     Halt,
@@ -38,7 +49,9 @@ from engine.step import (
     Publish,
     QuotesTaken,
     Rebuild,
+    Recovered,
     ReportsTaken,
+    StandDown,
     Step,
     StepInput,
     Stopping,
@@ -109,12 +122,17 @@ class Driver:
         connecting: Callable[[str], Connection] | None = None,
         committer: "Committer | None" = None,
         monotonic: Callable[[], float] = time.monotonic,
+        name: str = OWNER,
+        patience_s: float = 0.0,
     ) -> None:
-        """The last four are for a simulated world, which has its own database, thread of work and time."""
+        """`journal` to `monotonic` are for a simulated world, which has its own database, thread of work and time. `name` and
+        `patience_s` say how this engine gets the shard: see `Lease`."""
         self.step = step
         self.problem = "starting"
         """What the shard waits for; empty while it trades."""
         self.is_halted = False
+        self.is_standby = False
+        """Somebody else owns the shard."""
         self.commands = 0
         """Committed by this run."""
         self._latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
@@ -133,9 +151,9 @@ class Driver:
         self._written_commands = 0
         self._stop_asked = False
         self._stop_until = math.inf
-        self._fenced = False
-        self._owned: int | None = None
-        """The epoch under which this process last took the shard."""
+        self._lease = Lease(self._connecting, shard=step.shard, name=name, monotonic=monotonic, patience_s=patience_s)
+        self._halt_unrecorded = ""
+        """Why the shard must be halted, while the database has not taken it down."""
         self._finished = False
         self._retry_at = 0.0
         self._inbox_at = 0.0
@@ -145,6 +163,15 @@ class Driver:
         """Taken from the source, not yet handed to the step."""
 
     # From any thread.
+
+    @property
+    def name(self) -> str:
+        return self._lease.name
+
+    @property
+    def is_owner(self) -> bool:
+        """As far as this process knows: only a commit proves it."""
+        return self._lease.owned is not None
 
     def wake(self) -> None:
         self._mailbox.put(None)
@@ -178,8 +205,11 @@ class Driver:
             busy = self.turn(0.0 if busy else IDLE_S)
 
     def close(self) -> None:
-        """Wait for the batch that is being written, and let go of the database."""
+        """Wait for the batch that is being written, and let go of the shard and the database."""
         self._committer.stop()
+        if self._finished:
+            self._lease.release()
+        self._lease.close()
         self._facts.close()
 
     def turn(self, wait_s: float) -> bool:
@@ -212,6 +242,7 @@ class Driver:
         if quotes:
             self._act(self.step.handle(QuotesTaken(quotes, self._clock())))
         try:
+            self._keep_lease()
             self._load_new_config()
             return self._fetch_reports() | self._fetch_commands()
         except psycopg.Error as error:
@@ -219,6 +250,11 @@ class Driver:
             self._config_at = 0.0
             self._read_mailbox(RETRY_S)
             return False
+
+    def _keep_lease(self) -> None:
+        """Every batch renews it; this is for when none is written. Fenced, the step has no more room for anything."""
+        if self.step.in_flight is None and self._lease.is_due and not self._lease.renew():
+            self._act(self.step.handle(Fenced("somebody else has taken the shard")))
 
     # ---------------------------------------------------------------------------------------------------------- fetching
 
@@ -326,11 +362,14 @@ class Driver:
                     log.warning("rebuild", reason=output.reason)
                     self.problem = f"rebuilding: {output.reason}"
                     self._retry_at = 0.0
+                case StandDown():
+                    self._stand_down(output)
                 case Halt():
                     self._halt(output)
                 case Finished():
                     self._finished = True
                 case Forget():
+                    self._lease.renewed()
                     self.commands += self._written_commands
                     with self._latencies_lock:
                         self._latencies_s.append(self._monotonic() - self._written_at)
@@ -340,33 +379,52 @@ class Driver:
         if told:
             self._tell.tell(told)
 
+    def _stand_down(self, stand_down: StandDown) -> None:
+        """Another engine is at work: wait for its lease like any standby."""
+        log.warning("fenced", reason=stand_down.reason)
+        self._lease.lost()
+        self._held = Arrived(())
+        self.is_standby = True
+        self.problem = f"fenced: {stand_down.reason}"
+        self._retry_at = 0.0
+
     def _halt(self, halt: Halt) -> None:
-        """Fenced: somebody else owns the shard, so it is not ours to mark. Otherwise it stays halted for everybody."""
+        """It stays halted for everybody, until an operator has looked."""
         log.critical("halted", reason=halt.reason, failure=halt.failure.value)
         self.is_halted = True
         self.problem = f"halted: {halt.reason}"
-        self._fenced = halt.failure is Failure.FENCED
-        if not self._fenced:
+        if halt.failure is not Failure.HALTED:
             self._mark_halted(halt.reason)
 
     def _mark_halted(self, reason: str) -> None:
+        """Until it is written down, this process does not touch the shard again."""
+        epoch = self._lease.owned
+        if epoch is None:
+            return
+        self._halt_unrecorded = reason
         marker = Journal(self._url, shard=self.step.shard, connecting=self._connecting)
         try:
-            marker.halt(reason)
+            if not marker.halt(reason, epoch=epoch):
+                log.warning("halt_not_ours", reason=reason, epoch=epoch)
+            self._halt_unrecorded = ""
         except psycopg.Error as error:
             log.critical("halt_not_recorded", reason=reason, error=str(error))
-            self._fenced = True
         finally:
             marker.close()
 
     def _recover_when_due(self) -> None:
-        if self._fenced or self._monotonic() < self._retry_at:
+        if self._monotonic() < self._retry_at:
             return
         self._retry_at = self._monotonic() + RETRY_S
+        if self._halt_unrecorded:
+            self._mark_halted(self._halt_unrecorded)
+            return
         try:
             self._recover()
+        except LeaseHeldError as error:
+            self._stand_by(error)
         except FencedError as error:
-            self._halt(Halt(str(error), Failure.FENCED))
+            self._act(self.step.handle(Fenced(str(error))))
         except HaltedError as error:
             self.is_halted = True
             self._wait_for("an operator clears the shard's `halted`", error)
@@ -374,33 +432,36 @@ class Driver:
                 self._mark_halted(str(error))
         except LookupError as error:
             self._wait_for("the configuration it was run with is there", error)
-        except psycopg.errors.UndefinedTable as error:
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
             self._wait_for("the database is migrated", error)
         except psycopg.Error as error:
             self._wait_for("the database answers", error)
 
+    def _stand_by(self, error: LeaseHeldError) -> None:
+        self.is_standby = True
+        self.is_halted = bool(error.standing.halted)
+        self._retry_at = self._monotonic() + POLL_S
+        self._wait_for("the lease runs out", error)
+
     def _recover(self) -> None:
+        """Own the shard and load it. Raises as `Lease.claim`, `take_over` and `load` do."""
+        seen = self._lease.claim()
         started = self._monotonic()
         connection = self._connecting("tribook engine recovery")
         try:
-            if self._owned is None and end_stuck_owner(connection):
+            if self._lease.owned is None and end_stuck_owner(connection):
                 log.warning("stuck_owner_ended")
-            self._owned, seq = take_over(connection, self.step.shard, owned=self._owned)
-            recovered = load(connection, self.step.shard, epoch=self._owned, seq=seq)
+            seen_epoch = None if seen is None else seen.epoch
+            epoch, seq = take_over(connection, self.step.shard, owned=seen_epoch, name=self._lease.name)
+            self._lease.taken(epoch)
+            recovered = load(connection, self.step.shard, epoch=epoch, seq=seq)
         except psycopg.Error:
             if connection.broken:  # it may have taken the shard before it broke
-                self._owned = None
+                self._lease.is_doubtful()
             raise
         finally:
             connection.close()
-        self._held = Arrived(())
-        self._source.seek(recovered.position)
-        self._config_at = self._inbox_at = 0.0
-        self._act(self.step.handle(recovered))
-        self._act(self.step.handle(Clock(self._clock())))
-        settle_memory()
-        self.is_halted = False
-        self.problem = ""
+        self._begin(recovered)
         state = recovered.state
         log.info(
             "recovered",
@@ -410,6 +471,17 @@ class Driver:
             positions=len(state.positions),
             seconds=round(self._monotonic() - started, 3),
         )
+
+    def _begin(self, recovered: Recovered) -> None:
+        """Decide from this state on, and read everything that came after it."""
+        self._held = Arrived(())
+        self._source.seek(recovered.position)
+        self._config_at = self._inbox_at = 0.0
+        self._act(self.step.handle(recovered))
+        self._act(self.step.handle(Clock(self._clock())))
+        settle_memory()
+        self.is_halted = self.is_standby = False
+        self.problem = ""
 
     def _wait_for(self, what: str, error: Exception) -> None:
         text = f"waiting until {what}: {str(error).strip()}"

@@ -29,10 +29,13 @@ Connecting = Callable[[str], Connection]
 """Opens a connection under this application name. Raises psycopg.OperationalError."""
 
 SESSION = (
-    "SET statement_timeout = '15s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '5s'; "
+    "SET statement_timeout = '15s'; SET lock_timeout = '3s'; SET idle_in_transaction_session_timeout = '5s'; "
     "SET synchronous_commit = on; SET timezone = 'UTC'"
 )
-"""A stopped engine loses its transaction, and with it the shard's row, after five seconds: a new owner waits no longer."""
+"""A stopped engine loses its transaction, and with it the shard's row, after five seconds: a new owner waits no longer.
+An owner that waits for a lock gives up before its lease runs out, and tries again as the owner that it is."""
+LEASE = "5 seconds"
+"""How long nobody else takes the shard after its owner has written or renewed."""
 JOURNAL_NAME = "tribook engine journal"
 """How the writing connection calls itself: a new owner finds an old one's by it."""
 INBOX_ROWS_MAX = 256
@@ -122,9 +125,12 @@ class Journal:
             raise
         return found is not None
 
-    def halt(self, reason: str) -> None:
-        """Leave word for the operator: no engine takes the shard until `halted` is emptied."""
-        self._open().execute("UPDATE shard SET halted = %s WHERE shard = %s", (reason, self._shard))
+    def halt(self, reason: str, *, epoch: int) -> bool:
+        """Leave word for the operator: no engine takes the shard until `halted` is emptied. False, and nothing is written,
+        when the shard is another epoch's: it is not ours to halt.
+        """
+        halting = "UPDATE shard SET halted = %s WHERE shard = %s AND epoch = %s"
+        return self._open().execute(halting, (reason, self._shard, epoch)).rowcount == 1
 
     def close(self) -> None:
         if self._connection is not None:
@@ -138,15 +144,26 @@ class Journal:
 
 
 def _fence(connection: Connection, batch: Batch) -> None:
-    """Begin, and make sure that the shard is still ours. Numbers only, so one round trip carries both statements."""
+    """Begin, make sure that the shard is still ours and not halted, and renew the lease. One round trip carries both
+    statements: numbers only."""
     cursor = connection.execute(
-        f"BEGIN; UPDATE shard SET seq = {batch.seq:d} WHERE shard = {batch.shard:d} AND epoch = {batch.epoch:d} "  # noqa: S608
-        f"AND seq = {batch.seq - 1:d}".encode()
+        f"BEGIN; UPDATE shard SET seq = {batch.seq:d}, lease_until = now() + interval '{LEASE}' "  # noqa: S608
+        f"WHERE shard = {batch.shard:d} AND epoch = {batch.epoch:d} AND seq = {batch.seq - 1:d} AND halted = ''".encode()
     )
     cursor.nextset()
     if cursor.rowcount != 1:
-        owner = f"epoch {batch.epoch} at batch {batch.seq - 1}"
-        raise NotCommittedError(Failure.FENCED, f"{owner} does not own shard {batch.shard} any more")
+        raise _fenced(connection, batch)
+
+
+def _fenced(connection: Connection, batch: Batch) -> NotCommittedError:
+    """Why the shard's row did not let the batch through."""
+    found = connection.execute("SELECT epoch, seq, halted FROM shard WHERE shard = %s", (batch.shard,)).fetchone()
+    epoch, seq, halted = found or (0, 0, "")
+    if (epoch, seq) == (batch.epoch, batch.seq - 1):
+        failure = Failure.HALTED if halted else Failure.LOST
+        return NotCommittedError(failure, str(halted) or "the shard was halted for a moment")
+    owner = f"epoch {batch.epoch} at batch {batch.seq - 1}"
+    return NotCommittedError(Failure.FENCED, f"{owner} does not own shard {batch.shard} any more")
 
 
 def _write_rows(connection: Connection, rows: Rows) -> None:

@@ -23,6 +23,7 @@ from bus.health import beat
 from engine.batch import StreamPosition
 from engine.core import AccountEvent
 from engine.driver import Arrived, Driver, Told
+from engine.lease import OWNER
 from engine.step import Ack, Forget, Nudge, Publish, Taken, Unreadable
 from trading.answers import Answer
 from trading.quotes import Quote
@@ -295,7 +296,10 @@ def _after(entry_id: str) -> str:
 
 
 class Heart:
-    """Shows about every second that the process lives, and how it is. Its own thread: a long recovery is not death."""
+    """Shows about every second that the process lives, and how it is. Its own thread: a long recovery is not death.
+
+    `health:engine` is the word of whoever owns the shard. An engine that stands by says so under `health:engine-NAME`.
+    """
 
     def __init__(self, url: str, driver: Driver, tell: RedisTell) -> None:
         self._url = url
@@ -316,19 +320,30 @@ class Heart:
         client = connect_redis(self._url)
         while True:
             with contextlib.suppress(redis.RedisError):
-                beat(client, "engine", *self.condition())
+                condition = self.condition()
+                for process in self.speaks_as():
+                    beat(client, process, *condition)
             if self._stopped.wait(BEAT_S):
                 client.close()
                 return
 
+    def speaks_as(self) -> tuple[str, ...]:
+        """Whose place in the table of processes this is. The engine's own is the owner's while somebody else is that."""
+        driver = self._driver
+        place = names.engine(driver.name)
+        if driver.is_owner:
+            return (names.OWNER,) if driver.name == OWNER else (names.OWNER, place)
+        return (names.OWNER,) if driver.name == OWNER and not driver.is_standby else (place,)
+
     def condition(self) -> tuple[str, dict[str, object]]:
         """State in a word, and the figures behind it."""
         driver = self._driver
-        state = "halted" if driver.is_halted else "waiting" if driver.problem else "up"
+        state = _state(driver)
         (then, before), now = self._counted, time.monotonic()
         self._counted = (now, driver.commands)
         latencies = sorted(driver.recent_latencies_s())
         return state, {
+            "name": driver.name,
             "epoch": driver.step.epoch,
             "seq": driver.step.seq,
             "positions": len(driver.step.state.positions),
@@ -338,6 +353,14 @@ class Heart:
             "untold": self._tell.untold,
             "problem": driver.problem,
         }
+
+
+def _state(driver: Driver) -> str:
+    if driver.is_halted:
+        return "halted"
+    if driver.is_standby:
+        return "standby"
+    return "waiting" if driver.problem else "up"
 
 
 def _percentile_ms(ordered_s: list[float], part: float) -> float:

@@ -1,7 +1,7 @@
 """From PostgreSQL back into memory: take the shard over, load what is live, and check it against its last word.
 
-Taking over raises the epoch, and waits for whatever transaction its former owner has open: after that nobody else can
-commit, so plain reads see one consistent picture. A hash is compared only where the last batch left one.
+Taking over (`engine.lease`) raises the epoch, and waits for whatever transaction its former owner has open: after that
+nobody else can commit, so plain reads see one consistent picture. A hash is compared only where the last batch left one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from bus.store import load_config
 from engine.batch import StreamPosition
-from engine.journal import JOURNAL_NAME, LEG_QUERY, Connection, leg_from
+from engine.journal import LEG_QUERY, Connection, leg_from
+from engine.lease import HaltedError, end_stuck_owner, take_over
 from engine.state import Counters, is_same_state, rebuild, state_hash
 from engine.step import Recovered
 from engine.stored import POSITION_QUERY, TRANSFER_QUERY, method_from, position_from, transfer_from
@@ -37,10 +38,6 @@ from trading.positions import Position
 from trading.protection import ProtectionTerms
 
 
-class HaltedError(Exception):
-    """The shard must not be run before an operator has looked."""
-
-
 class ContradictionError(HaltedError):
     """What the shard left behind contradicts itself."""
 
@@ -58,54 +55,11 @@ class LastBatch(Struct, frozen=True):
     at_us: int
 
 
-class FencedError(Exception):
-    """Another process has taken the shard since it was ours."""
-
-
 def recover(connection: Connection, shard: int) -> Recovered:
     """Own the shard, whoever had it before, and load it. Raises as `take_over` and `load` do."""
     end_stuck_owner(connection)
     epoch, seq = take_over(connection, shard, owned=None)
     return load(connection, shard, epoch=epoch, seq=seq)
-
-
-STUCK_AFTER = "2 seconds"
-
-
-def end_stuck_owner(connection: Connection) -> int:
-    """End the transaction of an owner that has stood still in it, stopped or cut off: it holds the shard's row, and in the
-    middle of a COPY no idle time-out of the server reaches it. Its batch is rolled back, or was committed. How many ended.
-    """
-    ended = connection.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s "
-        "AND datname = current_database() AND pid <> pg_backend_pid() AND xact_start < now() - %s::interval",
-        (JOURNAL_NAME, STUCK_AFTER),
-    ).fetchall()
-    return len(ended)
-
-
-def take_over(connection: Connection, shard: int, *, owned: int | None) -> tuple[int, int]:
-    """Raise the shard's epoch, making its row where there is none; the epoch now ours, and the last batch's number.
-
-    `owned` is the epoch under which this process had the shard: it takes the shard again only from itself. Raises
-    FencedError when somebody else has it by now, HaltedError when nobody may have it.
-    """
-    with connection.transaction():
-        connection.execute(
-            "INSERT INTO shard (shard, epoch, seq, halted) VALUES (%s, 0, 0, '') ON CONFLICT (shard) DO NOTHING",
-            (shard,),
-        )
-        ((halted, epoch),) = connection.execute(
-            "SELECT coalesce(halted, ''), epoch FROM shard WHERE shard = %s FOR UPDATE", (shard,)
-        ).fetchall()
-        if owned is not None and epoch != owned:
-            raise FencedError(f"shard {shard} was ours in epoch {owned} and is somebody's in epoch {epoch}")
-        if halted:
-            raise HaltedError(str(halted))
-        ((epoch, seq),) = connection.execute(
-            "UPDATE shard SET epoch = epoch + 1 WHERE shard = %s RETURNING epoch, seq", (shard,)
-        ).fetchall()
-    return int(str(epoch)), int(str(seq))
 
 
 def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recovered:

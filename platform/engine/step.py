@@ -99,6 +99,8 @@ class Failure(StrEnum):
     """PostgreSQL will never take these rows."""
     FENCED = "fenced"
     """Another process owns the shard now."""
+    HALTED = "halted"
+    """An operator, or a check of the stored data, has halted the shard."""
     DIVERGED = "diverged"
     """A row that must exist does not: memory and database contradict each other."""
     VIOLATED = "violated"
@@ -117,6 +119,12 @@ class CommitUnknown(Struct, frozen=True):
     """The connection broke inside COMMIT."""
 
     seq: int
+    reason: str
+
+
+class Fenced(Struct, frozen=True):
+    """Nothing is being written, and another process owns the shard now."""
+
     reason: str
 
 
@@ -141,7 +149,16 @@ class Stopping(Struct, frozen=True):
 
 
 StepInput = (
-    CommandsTaken | ReportsTaken | QuotesTaken | Committed | CommitFailed | CommitUnknown | Clock | Recovered | Stopping
+    CommandsTaken
+    | ReportsTaken
+    | QuotesTaken
+    | Committed
+    | CommitFailed
+    | CommitUnknown
+    | Fenced
+    | Clock
+    | Recovered
+    | Stopping
 )
 
 
@@ -183,8 +200,14 @@ class Rebuild(Struct, frozen=True):
     reason: str
 
 
+class StandDown(Struct, frozen=True):
+    """Somebody else owns the shard: nothing of this memory counts any more. Say Recovered when it is ours again."""
+
+    reason: str
+
+
 class Halt(Struct, frozen=True):
-    """The shard must not go on before an operator has looked; fenced, never again in this process."""
+    """The shard must not go on before an operator has looked."""
 
     reason: str
     failure: Failure
@@ -194,7 +217,7 @@ class Finished(Struct, frozen=True):
     """Everything decided is durable and told, or will be decided again by the next run."""
 
 
-Output = Write | Ack | Nudge | Publish | Forget | LookUp | Rebuild | Halt | Finished
+Output = Write | Ack | Nudge | Publish | Forget | LookUp | Rebuild | StandDown | Halt | Finished
 
 Mode = Literal["waiting", "running", "frozen", "stopping", "finished", "halted"]
 
@@ -256,6 +279,8 @@ class Step:
                 outputs = self._commit_failed(message)
             case CommitUnknown():
                 outputs = self._commit_unknown(message)
+            case Fenced():
+                outputs = self._stand_down(message.reason)
             case Clock():
                 self._advance(message.now_us)
                 outputs = []
@@ -477,13 +502,27 @@ class Step:
             self.mode = "finished"
             return [Finished()]
         hopeless = message.failure is Failure.REFUSED and len(batch.parked) == batch.commands
-        if hopeless or message.failure in {Failure.FENCED, Failure.DIVERGED}:
+        if message.failure is Failure.FENCED:
+            return self._stand_down(f"batch {batch.seq}: {message.reason}")
+        if hopeless or message.failure in {Failure.HALTED, Failure.DIVERGED}:
             self.mode = "halted"
             return [Halt(f"batch {batch.seq}: {message.reason}", message.failure)]
         if message.failure is Failure.REFUSED:
             self._suspect(batch, message.reason)
         self.mode = "waiting"
         return [Rebuild(f"batch {batch.seq} was not committed: {message.reason}")]
+
+    def _stand_down(self, reason: str) -> list[Output]:
+        """What was decided and not committed is decided again by whoever owns the shard. Quotes are inputs: they stay."""
+        assert self.in_flight is None, f"batch {self.seq} is still being written"
+        if self.mode in {"stopping", "finished"}:
+            return []
+        quotes, self.state = self.state.quotes, State(self.shard)
+        self.state.quotes.update(quotes)
+        self._open = _Open(Counters())
+        self._dirty = ""
+        self.mode = "waiting"
+        return [StandDown(reason)]
 
     def _suspect(self, batch: Batch, reason: str) -> None:
         """One command alone has failed; of several, each gets its chance alone."""

@@ -3,190 +3,22 @@
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-import psycopg
-import pytest
 import redis
 
 from bus import names
-from bus.client import AnswerTimeout, Busy, Client
+from bus.client import Client
 from bus.clock import wall
 from bus.codec import decode, encode
 from tests import invariants
-from tests.support.builders import config, quote
+from tests.integration.conftest import Start
 from tests.support.running import RunningEngine
+from tests.support.trading import Connection, Load, buy, check, filled, one, publish_config, subscriber
 from tests.waiting import eventually
-from trading.accounts import ClientClass
-from trading.commands import Deposit, OpenAccount, PlaceOrder
 from trading.liquidity import ExecutionReport, ReportKind
 from trading.orders import OrderStatus, Side
-
-Connection = psycopg.Connection[Any]
-Start = Callable[..., RunningEngine]
-
-
-@pytest.fixture
-def bus(redis_url: str) -> Iterator["redis.Redis"]:
-    client: redis.Redis = redis.Redis.from_url(redis_url)
-    client.flushall()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def database(house_database: str) -> Iterator[Connection]:
-    with psycopg.connect(house_database, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def start(house_database: str, redis_url: str, bus: "redis.Redis", tmp_path: Path) -> Iterator[Start]:
-    """Starts an engine, on another database if it is named; all are killed at the end."""
-    engines: list[RunningEngine] = []
-
-    def begin(address: str = house_database) -> RunningEngine:
-        engines.append(RunningEngine(address, redis_url, tmp_path / f"engine{len(engines)}.log"))
-        return engines[-1]
-
-    yield begin
-    for engine in engines:
-        engine.kill()
-
-
-@pytest.fixture
-def door(redis_url: str, bus: "redis.Redis") -> Iterator[Client]:
-    client = Client(redis_url, wall)
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def prices(redis_url: str, bus: "redis.Redis") -> Iterator[None]:
-    """Fresh quotes for as long as the test runs, as the LP manager publishes them."""
-    stopped = threading.Event()
-    client: redis.Redis = redis.Redis.from_url(redis_url)
-
-    def publish() -> None:
-        while not stopped.is_set():
-            for symbol, bid in {"EURUSD": "1.08510", "GBPUSD": "1.25000"}.items():
-                made = encode(quote(symbol, bid, at_us=wall()))
-                client.hset(names.quote(symbol), mapping={"quote": made})
-                client.publish(names.QUOTES, made)
-            stopped.wait(0.1)
-
-    thread = threading.Thread(target=publish)
-    thread.start()
-    yield
-    stopped.set()
-    thread.join()
-    client.close()
-
-
-@pytest.fixture
-def trading(start: Start, database: Connection, door: Client, prices: None) -> RunningEngine:
-    """An engine that is up, with account 1 (retail) and 2 (professional) funded."""
-    publish_config(database)
-    engine = start()
-    engine.until("up")
-    fund(door, 1)
-    fund(door, 2, group="pro", client_class=ClientClass.PROFESSIONAL)
-    return engine
-
-
-def publish_config(database: Connection, version: int = 1) -> None:
-    document = encode(config(version=version)).decode()
-    database.execute("INSERT INTO config_version VALUES (%s, %s, now(), 'test')", (version, document))
-
-
-def fund(door: Client, account: int, **terms: Any) -> None:
-    fields = {"group": "retail", "currency": "USD", "leverage": 30, **terms}
-    door.submit(OpenAccount(id=f"open-{account}", key=f"open-{account}", account=account, **fields), 10)
-    money = Deposit(id=f"fund-{account}", key=f"fund-{account}", account=account, amount=Decimal("1000000.00"))
-    assert door.submit(money, 10).refusal == ""
-
-
-def buy(number: int, *, account: int = 1, volume: str = "0.01", **fields: Any) -> PlaceOrder:
-    name = f"00000000-0000-7000-8000-{number:012d}"
-    given = {"id": name, "key": name, "account": account, "symbol": "EURUSD", "side": Side.BUY, **fields}
-    return PlaceOrder(volume=Decimal(volume), **given)
-
-
-def filled(door: Client, number: int, **fields: Any) -> int:
-    """The ticket of an order that must be filled; asks again with its key as long as it is not known or not priced."""
-
-    def ask() -> int | None:
-        try:
-            answer = door.submit(buy(number, **fields), 2)
-        except (AnswerTimeout, Busy):
-            return None
-        assert answer.refusal == "", answer
-        return answer.reference
-
-    return eventually(ask, within_s=30)
-
-
-def subscriber(bus: Any) -> Any:
-    return bus.pubsub(ignore_subscribe_messages=True)
-
-
-def one(database: Connection, query: str) -> Any:
-    row = database.execute(query.encode()).fetchone()
-    assert row is not None
-    return row[0] if len(row) == 1 else row
-
-
-class Load:
-    """Doors that place orders as fast as they are answered, and remember what was acknowledged."""
-
-    def __init__(self, redis_url: str, *, threads: int = 4) -> None:
-        self._client = Client(redis_url, wall)
-        self._stopped = threading.Event()
-        self.acknowledged: list[tuple[int, str, int]] = []
-        self.unknown: list[int] = []
-        self._threads = [threading.Thread(target=self._place, args=(n,)) for n in range(threads)]
-        for thread in self._threads:
-            thread.start()
-
-    def _place(self, thread: int) -> None:
-        number = (thread + 1) * 1_000_000
-        while not self._stopped.is_set():
-            number += 1
-            order = buy(number)
-            try:
-                answer = self._client.submit(order, 1.0)
-            except (AnswerTimeout, Busy):
-                self.unknown.append(number)
-                continue
-            self.acknowledged.append((1, order.key, answer.reference))
-
-    def until(self, count: int) -> None:
-        """Wait until so many more are acknowledged."""
-        wanted = len(self.acknowledged) + count
-        eventually(lambda: len(self.acknowledged) >= wanted, within_s=30)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-        self._client.close()
-
-
-@pytest.fixture
-def load(trading: RunningEngine, redis_url: str) -> Iterator[Load]:
-    load = Load(redis_url)
-    yield load
-    load.stop()
-
-
-def check(database: Connection, load: Load) -> None:
-    """Nothing acknowledged is missing, nothing was done twice, and everything adds up."""
-    assert invariants.violations(database) == []
-    assert invariants.acknowledged_is_durable(database, load.acknowledged) == []
-
 
 # --- Starting and stopping ----------------------------------------------------------------------------------------------
 
@@ -387,7 +219,7 @@ def test_an_older_owner_that_wakes_up_writes_nothing(
     start()
     load.until(50)
     trading.process.send_signal(signal.SIGCONT)
-    assert "fenced" in eventually(lambda: fenced_line(trading), within_s=20)
+    eventually(lambda: "fenced" in trading.log.read_text(), within_s=20)
     load.until(50)
     load.stop()
     check(database, load)
@@ -401,10 +233,6 @@ def test_a_state_that_does_not_hash_as_it_was_left_halts_the_shard_for_everybody
     database.execute("UPDATE account SET leverage = 29 WHERE id = 1")
     start().until("halted", "does not hash")
     assert "does not hash" in one(database, "SELECT halted FROM shard")
-
-
-def fenced_line(engine: RunningEngine) -> str | None:
-    return next((line for line in engine.log.read_text().splitlines() if "halted" in line), None)
 
 
 def test_a_halted_shard_says_so_and_goes_on_when_an_operator_has_looked(

@@ -11,10 +11,11 @@ from msgspec import structs
 
 from bus.codec import encode
 from bus.store import load_config
-from engine import recovery
+from engine import lease
 from engine.batch import Batch
 from engine.journal import JOURNAL_NAME, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect
-from engine.recovery import FencedError, HaltedError, recover, take_over
+from engine.lease import FencedError, HaltedError, take_over
+from engine.recovery import recover
 from engine.state import Prior, state_hash
 from engine.step import CommandsTaken, Committed, Failure, QuotesTaken, ReportsTaken, Step, Stopping, Taken, Write
 from tests import invariants
@@ -318,6 +319,30 @@ def test_an_older_epoch_finds_no_row_and_leaves_nothing(shard: Shard, connection
     check(connection)
 
 
+def test_a_halted_shard_takes_no_batch_until_it_is_cleared(shard: Shard, connection: Connection) -> None:
+    batch = shard.decide(buy(1))
+    connection.execute("UPDATE shard SET halted = 'the books do not add up'")
+    with pytest.raises(NotCommittedError, match="the books do not add up") as caught:
+        shard.journal.write(batch)
+    assert caught.value.failure is Failure.HALTED
+    assert one(connection, "SELECT count(*) FROM trade_order") == 0
+    connection.execute("UPDATE shard SET halted = ''")
+    shard.journal.write(batch)
+    check(connection)
+
+
+def test_a_shard_that_is_somebody_elses_is_not_ours_to_halt(shard: Shard, connection: Connection) -> None:
+    take_over(connection, 0, owned=1)
+    assert not shard.journal.halt("a reason", epoch=1)
+    assert one(connection, "SELECT halted FROM shard") == ""
+
+
+def test_every_batch_renews_the_lease(shard: Shard, connection: Connection) -> None:
+    connection.execute("UPDATE shard SET lease_until = now()")
+    shard.do(buy(1))
+    assert one(connection, "SELECT lease_until > now() + interval '4 seconds' FROM shard")
+
+
 def test_a_batch_is_not_written_twice(shard: Shard) -> None:
     batch = shard.do(buy(1))
     with pytest.raises(NotCommittedError) as caught:
@@ -540,7 +565,7 @@ def test_the_last_batch_of_a_stop_carries_a_hash_that_recovery_checks(shard: Sha
 
 
 def test_a_halted_shard_is_not_taken_over(shard: Shard, connection: Connection) -> None:
-    shard.journal.halt("a reason")
+    assert shard.journal.halt("a reason", epoch=1)
     with pytest.raises(HaltedError, match="a reason"):
         take_over(connection, 0, owned=None)
     assert one(connection, "SELECT epoch FROM shard") == 1
@@ -557,7 +582,7 @@ def test_an_owner_that_stands_still_in_the_middle_of_a_copy_is_ended(
     shard: Shard, house_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the shard's row, and the server's idle time-outs do not count a COPY as idle."""
-    monkeypatch.setattr(recovery, "STUCK_AFTER", "0 seconds")
+    monkeypatch.setattr(lease, "STUCK_AFTER", "0 seconds")
     epoch = shard.step.epoch
     stuck = connect(house_database, name=JOURNAL_NAME)
     stuck.execute("BEGIN")

@@ -19,18 +19,19 @@ ROOT = Path(__file__).resolve().parents[2]
 class RunningEngine:
     """`python -m engine` until `stop` or `kill`."""
 
-    def __init__(self, database_url: str, redis_url: str, log: Path) -> None:
+    def __init__(self, database_url: str, redis_url: str, log: Path, *arguments: str, **environment: str) -> None:
         self._redis: redis.Redis = redis.Redis.from_url(redis_url)
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "engine"],
+                [sys.executable, "-m", "engine", *arguments],
                 env={
                     **os.environ,
                     "DATABASE_URL": database_url,
                     "REDIS_URL": redis_url,
                     "TRIBOOK_CLOCK": "wall",
                     "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}",
+                    **environment,
                 },
                 cwd=ROOT,
                 stdout=output,
@@ -39,10 +40,12 @@ class RunningEngine:
 
     def health(self) -> tuple[str, dict[str, Any]]:
         """What this very process says of itself; nothing while it has not spoken."""
-        found: Any = self._redis.hgetall(names.health("engine"))
-        if not found or int(found[b"pid"]) != self.process.pid:
+        said: list[Any] = [self._redis.hgetall(key) for key in self._redis.keys(names.health("engine*"))]
+        own = [one for one in said if one and int(one[b"pid"]) == self.process.pid]
+        if not own:
             return "", {}
-        return found[b"state"].decode(), decode(found[b"detail"], dict[str, Any])
+        newest = max(own, key=lambda one: float(one[b"at"]))
+        return newest[b"state"].decode(), decode(newest[b"detail"], dict[str, Any])
 
     def until(self, state: str, problem: str = "") -> dict[str, Any]:
         """Wait until it is in `state` and its problem contains this text."""

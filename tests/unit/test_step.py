@@ -17,6 +17,7 @@ from engine.step import (
     Committed,
     CommitUnknown,
     Failure,
+    Fenced,
     Finished,
     Forget,
     Halt,
@@ -288,8 +289,30 @@ def test_an_unknown_commit_that_was_none_is_rebuilt(shard: Shard) -> None:
     assert kinds(shard.fail(Failure.LOST)) == ["Rebuild"]
 
 
-@pytest.mark.parametrize("failure", [Failure.FENCED, Failure.DIVERGED])
-def test_another_owner_or_a_contradiction_halts(shard: Shard, failure: Failure) -> None:
+def test_another_owner_makes_it_stand_down_and_forget(shard: Shard) -> None:
+    shard.give(buy("o1"))
+    shard.give(buy("o2"))
+    assert kinds(shard.fail(Failure.FENCED)) == ["StandDown"]
+    assert (shard.step.mode, shard.step.room, shard.step.state.accounts) == ("waiting", 0, {})
+    assert shard.hear(QuotesTaken([eurusd("1.08600", at_us=NOW_US + 1)])) == []
+
+
+def test_another_owner_that_is_noticed_while_nothing_is_written_makes_it_stand_down(shard: Shard) -> None:
+    assert kinds(shard.hear(Fenced("somebody else"))) == ["StandDown"]
+    assert shard.step.room == 0
+    shard.recover()
+    shard.give(buy("o1"))
+    assert answered(shard.commit()) == [("o1", "")]
+
+
+def test_being_fenced_at_the_very_end_ends(shard: Shard) -> None:
+    shard.give(buy("o1"))
+    shard.hear(Stopping(NOW_US))
+    assert kinds(shard.fail(Failure.FENCED)) == ["Finished"]
+
+
+@pytest.mark.parametrize("failure", [Failure.HALTED, Failure.DIVERGED])
+def test_an_operator_or_a_contradiction_halts(shard: Shard, failure: Failure) -> None:
     shard.give(buy("o1"))
     (halt,) = shard.fail(failure)
     assert isinstance(halt, Halt)
