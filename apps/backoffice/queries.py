@@ -122,7 +122,8 @@ def _engine() -> Row:
     """The newest batch, and the pace of those of its last ten seconds."""
     rows = _rows(
         """
-        SELECT s.epoch, s.halted, b.seq, b.at AS batch_at, b.config_version, b.outbox_seq, r.batches, r.commands, r.seconds
+        SELECT s.epoch, s.owner, s.halted, b.seq, b.at AS batch_at, b.config_version, b.outbox_seq,
+               r.batches, r.commands, r.seconds
         FROM shard s
         LEFT JOIN LATERAL (SELECT * FROM engine_batch WHERE shard = s.shard ORDER BY seq DESC LIMIT 1) b ON true
         LEFT JOIN LATERAL (
@@ -255,8 +256,10 @@ def _processes(live: Live) -> list[Row]:
     now_s = time.time()
     known = {str(row["name"]): row for row in live.supervised}
     rows = []
-    for name in [*known, *(name for name in live.health if name not in known)]:
-        supervised, said = known.get(name, {}), live.health.get(name, {})
+    others = [name for name in live.health if name not in known and name not in STANDING_BY]
+    for name in [*known, *others]:
+        supervised = known.get(name, {})
+        said = _said(name, supervised.get("pid"), live.health)
         since = supervised.get("since")
         rows.append(
             {
@@ -271,6 +274,18 @@ def _processes(live: Live) -> list[Row]:
             }
         )
     return rows
+
+
+STANDING_BY = (names.engine(names.OWNER),)
+"""Where the engine speaks while another has its place: `health:engine` is whoever owns the shard."""
+
+
+def _said(name: str, pid: int | None, health: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The last word of the process that is supervised under this name."""
+    said = health.get(name, {})
+    if name == names.OWNER and pid is not None and said.get("pid") != str(pid):
+        return health.get(names.engine(name), said)
+    return said
 
 
 def _state(supervised: str | None, said: dict[str, str]) -> str:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import redis
 
 from broker.supervisor import Spec
 from bus import names
+from engine.lease import OWNER, STANDBY
 
 ROOT = Path(__file__).resolve().parents[2]
 LPS = ("YOFX1", "PRIMEXM")
@@ -77,7 +79,8 @@ def house(layout: Layout) -> list[Spec]:
     """Every process but the two stores, in the order they start."""
     beating = heartbeat_of(layout.redis_url)
     return [
-        Spec("engine", python("engine"), stop_rank=ENGINE, is_ready=beating("engine"), stop_within_s=15.0),
+        engine(beating),
+        engine_standby(beating),
         Spec("lpsim", python("lp_adapters.simulators.lpsim"), stop_rank=COUNTERPARTIES, is_ready=beating("lpsim")),
         Spec(
             "lpsim-feed",
@@ -95,6 +98,31 @@ def house(layout: Layout) -> list[Spec]:
     ]
 
 
+def engine(beating: "Beating") -> Spec:
+    """Ready as soon as it says anything: as the owner, or as one that stands by while its standby is at work."""
+    is_owner, stands_by = beating(names.OWNER), beating(names.engine(OWNER))
+    return Spec(
+        "engine",
+        python("engine"),
+        stop_rank=ENGINE,
+        is_ready=lambda pid: is_owner(pid) or stands_by(pid),
+        stop_within_s=15.0,
+    )
+
+
+def engine_standby(beating: "Beating") -> Spec:
+    """Ready when it could take over; it may find the shard free and be at work already, or halted."""
+    name = names.engine(STANDBY)
+    return Spec(
+        name,
+        python("engine", "--standby"),
+        after=("engine",),
+        stop_rank=ENGINE,
+        is_ready=beating(name, states=frozenset({"standby", "up", "halted"})),
+        stop_within_s=15.0,
+    )
+
+
 def crowd(redis_url: str, *, clients: int, seed: int, until_us: int) -> Spec:
     """Simulated clients who trade until the business time comes."""
     beating = heartbeat_of(redis_url)
@@ -103,7 +131,7 @@ def crowd(redis_url: str, *, clients: int, seed: int, until_us: int) -> Spec:
     return Spec("crowd", command, after=("engine", "quotes"), stop_rank=DOORS, is_ready=beating("crowd"))
 
 
-def lp_session(lp: str, session: str, beating: Callable[[str], Callable[[int], bool]]) -> Spec:
+def lp_session(lp: str, session: str, beating: "Beating") -> Spec:
     name = f"lp-{lp}-{session}"
     return Spec(
         name,
@@ -143,7 +171,13 @@ def celery(*arguments: str) -> tuple[str, ...]:
 # --------------------------------------------------------------------------------------------------- how one is ready
 
 
-def heartbeat_of(redis_url: str) -> Callable[[str], Callable[[int], bool]]:
+class Beating(Protocol):
+    """Makes the question whether a process has said in Redis that it is alive, and in one of these states if any are named."""
+
+    def __call__(self, name: str, states: frozenset[str] = ...) -> Callable[[int], bool]: ...
+
+
+def heartbeat_of(redis_url: str) -> Beating:
     """Makes, per process, the question whether it has said in Redis that it is alive.
 
     The heartbeat must come from the process now running, not from a predecessor whose last word has not expired yet:
@@ -151,11 +185,11 @@ def heartbeat_of(redis_url: str) -> Callable[[str], Callable[[int], bool]]:
     """
     client = redis.Redis.from_url(redis_url, socket_timeout=2, decode_responses=True)
 
-    def beating(name: str) -> Callable[[int], bool]:
+    def beating(name: str, states: frozenset[str] = frozenset()) -> Callable[[int], bool]:
         def is_ready(pid: int) -> bool:
             with suppress(redis.RedisError, OSError, ValueError, TypeError):
-                said = client.hget(names.health(name), "pid")
-                return os.getsid(int(str(said))) == pid
+                said, state = client.hmget(names.health(name), "pid", "state")
+                return os.getsid(int(str(said))) == pid and (not states or state in states)
             return False
 
         return is_ready

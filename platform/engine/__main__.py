@@ -1,8 +1,10 @@
 """`python -m engine --shard 0`: one shard's engine, until SIGTERM.
 
-One engine at a time owns the shard. Another waits for its lease to run out, unless it has the owner's name: then it is
-the owner's successor, started because the owner died. Reads DATABASE_URL, REDIS_URL and TRIBOOK_CLOCK. Waits for whatever
-is not there yet and says for what.
+One engine at a time owns the shard. Another follows what it does and waits for its lease to run out, unless it has the
+owner's name: then it is the owner's successor, started because the owner died. With `--standby` it fills no engine's place:
+it leaves a shard that nobody has to the engine that is about to start.
+
+Reads DATABASE_URL, REDIS_URL and TRIBOOK_CLOCK. Waits for whatever is not there yet and says for what.
 """
 
 import argparse
@@ -12,17 +14,18 @@ import sys
 
 from bus.clock import clock_from_environment
 from engine.driver import SWITCH_INTERVAL_S, Driver
-from engine.lease import OWNER
+from engine.journal import connect
+from engine.lease import OWNER, PATIENCE_S, STANDBY
 from engine.loop import Heart, RedisSource, RedisTell
+from engine.standby import Follower
 from engine.step import Step
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="engine", description="The single writer of one shard.")
     parser.add_argument("--shard", type=int, default=0)
-    parser.add_argument(
-        "--name", default=OWNER, help="the place it fills; of two with one name the younger owns the shard"
-    )
+    parser.add_argument("--standby", action="store_true", help="follow the owner, and take its place when it is gone")
+    parser.add_argument("--name", help=f"the place it fills: {OWNER}, or {STANDBY} with --standby")
     options = parser.parse_args()
     shard = options.shard
     missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not os.environ.get(name)]
@@ -33,13 +36,16 @@ def main() -> int:
     source = RedisSource(redis_url, shard=shard)
     tell = RedisTell(redis_url, shard=shard)
     step = Step(shard)
+    url = os.environ["DATABASE_URL"]
     driver = Driver(
         step=step,
-        url=os.environ["DATABASE_URL"],
+        url=url,
         source=source,
         tell=tell,
         clock=clock_from_environment(),
-        name=options.name,
+        name=options.name or (STANDBY if options.standby else OWNER),
+        patience_s=PATIENCE_S if options.standby else 0.0,
+        follower=Follower(lambda name: connect(url, name=name), shard=shard),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: driver.stop())

@@ -1,8 +1,8 @@
 """One batch: everything that is committed together, and the inputs it was made from.
 
 The inputs, in order and with their stamped time, are the input journal: given the state before, they make the same
-events again, byte for byte. A quote is among them once per epoch, before the first command that used it; replay starts
-each epoch without quotes.
+events again, byte for byte. A quote is among them once per epoch and per `QUOTES_EVERY` batches, before the first command
+that used it; replay starts each epoch without quotes, and who joins in the middle of one looks back no further than that.
 """
 
 from decimal import Decimal
@@ -18,6 +18,8 @@ from trading.events import Event
 from trading.quotes import Quote
 
 NOTHING_PRIOR = Prior()
+QUOTES_EVERY = 256
+"""After each batch whose number this divides, every quote that is used is journaled anew."""
 
 
 class StreamPosition(Struct, frozen=True):

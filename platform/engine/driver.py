@@ -17,6 +17,7 @@ import psycopg
 import structlog
 from msgspec import Struct
 
+from bus.alerts import Severity, raise_alert
 from engine.batch import Batch, StreamPosition
 from engine.journal import Connection, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
 from engine.lease import (
@@ -30,6 +31,7 @@ from engine.lease import (
     take_over,
 )
 from engine.recovery import ContradictionError, load
+from engine.standby import DivergedError, Follower
 from engine.state import Prior
 from engine.step import (
     Ack,
@@ -124,9 +126,10 @@ class Driver:
         monotonic: Callable[[], float] = time.monotonic,
         name: str = OWNER,
         patience_s: float = 0.0,
+        follower: Follower | None = None,
     ) -> None:
         """`journal` to `monotonic` are for a simulated world, which has its own database, thread of work and time. `name` and
-        `patience_s` say how this engine gets the shard: see `Lease`."""
+        `patience_s` say how this engine gets the shard: see `Lease`. A `follower` keeps it ready while it stands by."""
         self.step = step
         self.problem = "starting"
         """What the shard waits for; empty while it trades."""
@@ -152,6 +155,8 @@ class Driver:
         self._stop_asked = False
         self._stop_until = math.inf
         self._lease = Lease(self._connecting, shard=step.shard, name=name, monotonic=monotonic, patience_s=patience_s)
+        self._follower = follower
+        self._follow_problem = ""
         self._halt_unrecorded = ""
         """Why the shard must be halted, while the database has not taken it down."""
         self._finished = False
@@ -172,6 +177,16 @@ class Driver:
     def is_owner(self) -> bool:
         """As far as this process knows: only a commit proves it."""
         return self._lease.owned is not None
+
+    @property
+    def is_ready_to_take_over(self) -> bool:
+        """It stands by, and knows what the owner knows."""
+        return self.is_standby and (self._follower is None or self._follower.is_following)
+
+    @property
+    def seq(self) -> int:
+        """The last batch that this process has decided or followed."""
+        return self._follower.seq if self._follower is not None and self._follower.is_following else self.step.seq
 
     def wake(self) -> None:
         self._mailbox.put(None)
@@ -210,6 +225,8 @@ class Driver:
         if self._finished:
             self._lease.release()
         self._lease.close()
+        if self._follower is not None:
+            self._follower.close()
         self._facts.close()
 
     def turn(self, wait_s: float) -> bool:
@@ -442,6 +459,22 @@ class Driver:
         self.is_halted = bool(error.standing.halted)
         self._retry_at = self._monotonic() + POLL_S
         self._wait_for("the lease runs out", error)
+        if self._follower is not None:
+            self._follow(self._follower, error.standing.seq)
+
+    def _follow(self, follower: Follower, newest: int) -> None:
+        """What stands in its way is no danger: the shard is then loaded when it is taken over."""
+        problem = ""
+        try:
+            if follower.follow(newest):
+                self._retry_at = 0.0
+        except DivergedError as error:
+            log.error("standby_diverged", reason=str(error), was_exact=error.was_exact)
+        except (LookupError, psycopg.Error) as error:
+            problem = str(error).strip()
+        if problem and problem != self._follow_problem:
+            log.warning("standby_cannot_follow", reason=problem)
+        self._follow_problem = problem
 
     def _recover(self) -> None:
         """Own the shard and load it. Raises as `Lease.claim`, `take_over` and `load` do."""
@@ -454,7 +487,8 @@ class Driver:
             seen_epoch = None if seen is None else seen.epoch
             epoch, seq = take_over(connection, self.step.shard, owned=seen_epoch, name=self._lease.name)
             self._lease.taken(epoch)
-            recovered = load(connection, self.step.shard, epoch=epoch, seq=seq)
+            followed = self._followed(connection, epoch, seq)
+            recovered = followed or load(connection, self.step.shard, epoch=epoch, seq=seq)
         except psycopg.Error:
             if connection.broken:  # it may have taken the shard before it broke
                 self._lease.is_doubtful()
@@ -469,8 +503,23 @@ class Driver:
             seq=recovered.seq,
             accounts=len(state.accounts),
             positions=len(state.positions),
+            followed=followed is not None,
+            after="" if seen is None else seen.owner,
             seconds=round(self._monotonic() - started, 3),
         )
+
+    def _followed(self, connection: Connection, epoch: int, seq: int) -> Recovered | None:
+        """The shard as this standby has followed it, when that is what the tables say."""
+        if self._follower is None:
+            return None
+        try:
+            return self._follower.finish(connection, epoch=epoch, seq=seq)
+        except DivergedError as error:
+            log.critical("standby_diverged", reason=str(error), was_exact=error.was_exact)
+            severity = Severity.CRITICAL if error.was_exact else Severity.WARNING
+            text = f"the standby's memory was not the shard's, which was loaded instead: {error}"
+            raise_alert(connection, kind="standby_diverged", text=text, severity=severity)
+            return None
 
     def _begin(self, recovered: Recovered) -> None:
         """Decide from this state on, and read everything that came after it."""

@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 OWNER = "engine"
 """How an engine calls itself unless it is told otherwise."""
+STANDBY = "standby"
 RENEW_S = 1.0
 POLL_S = 0.25
 """Between two looks at somebody else's lease."""

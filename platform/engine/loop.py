@@ -345,7 +345,7 @@ class Heart:
         return state, {
             "name": driver.name,
             "epoch": driver.step.epoch,
-            "seq": driver.step.seq,
+            "seq": driver.seq,
             "positions": len(driver.step.state.positions),
             "batch_ms_p50": _percentile_ms(latencies, 0.50),
             "batch_ms_p99": _percentile_ms(latencies, 0.99),
@@ -359,7 +359,7 @@ def _state(driver: Driver) -> str:
     if driver.is_halted:
         return "halted"
     if driver.is_standby:
-        return "standby"
+        return "standby" if driver.is_ready_to_take_over else "waiting"
     return "waiting" if driver.problem else "up"
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bus.codec import encode
-from engine.batch import Batch, CommandInput, Input, Parked, ParkedInput, QuoteInput, StreamPosition
+from engine.batch import QUOTES_EVERY, Batch, CommandInput, Input, Parked, ParkedInput, QuoteInput, StreamPosition
 from engine.core import AccountEvent, Prior, execute, is_ready, take_quote
 from engine.corrections import history_with
 from engine.selfcheck import Sampler
@@ -466,6 +466,8 @@ class Step:
         )
         self._in_flight_ids = filled.ids
         self._open = _Open(self.in_flight.counters)
+        if self.seq % QUOTES_EVERY == 0:
+            self._journaled.clear()
         return self.in_flight
 
     def _committed(self, message: Committed) -> list[Output]:

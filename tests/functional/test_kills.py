@@ -34,6 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 STRIKES: tuple[tuple[str, ...], ...] = (
     ("engine",),
+    ("engine-standby",),
     ("lp-YOFX1-trade",),
     ("web",),
     ("lpsim",),
@@ -48,6 +49,7 @@ STRIKES: tuple[tuple[str, ...], ...] = (
     ("postgres",),
     ("engine", "lp-YOFX1-trade", "lp-PRIMEXM-trade"),
     ("lpsim", "lp-YOFX1-trade"),
+    ("engine", "engine-standby"),
     ("redis", "engine", "web"),
     ("postgres", "redis"),
 )
@@ -235,7 +237,7 @@ def test_no_acknowledged_order_is_lost_whichever_process_is_killed(house: WholeH
         trading_goes_on(house, traders)
         for strike in STRIKES:
             kill_and_wait(house, strike, traders, story)
-        end_the_engine_in_order(house, traders)
+        ended = end_the_owner_in_order(house, traders)
         stop.set()
         for trader in traders:
             trader.join(SETTLED_WITHIN_S)
@@ -244,7 +246,7 @@ def test_no_acknowledged_order_is_lost_whichever_process_is_killed(house: WholeH
         for trader in traders:
             close_everything(trader)
         reconciled = eventually(lambda: reconciled_and_flat(house), within_s=SETTLED_WITHIN_S)
-        everything_agrees(house, traders, reconciled)
+        everything_agrees(house, traders, reconciled, ended)
     except BaseException:
         print(describe(house, story.text(), *(summary(trader) for trader in traders), house.log("web")))
         raise
@@ -297,13 +299,15 @@ def legs_on_their_way(house: WholeHouse) -> int | None:
     return int(house.sql(live)[0][0]) or None
 
 
-def end_the_engine_in_order(house: WholeHouse, traders: list[Trader]) -> None:
+def end_the_owner_in_order(house: WholeHouse, traders: list[Trader]) -> str:
     """I14: an engine that is told to end leaves its state's hash, and its successor trades only if it finds the same."""
-    old = house.pid("engine")
+    owner = {"engine": "engine", "standby": "engine-standby"}[house.sql("SELECT owner FROM shard")[0][0]]
+    old = house.pid(owner)
     os.kill(old, signal.SIGTERM)
-    eventually(lambda: house.is_back("engine", old), within_s=BACK_WITHIN_S)
+    eventually(lambda: house.is_back(owner, old), within_s=BACK_WITHIN_S)
     assert house.sql("SELECT count(*) FROM engine_batch WHERE state_hash <> ''")[0][0] == 1
     trading_goes_on(house, traders)
+    return owner
 
 
 def providers_trade(house: WholeHouse) -> bool:
@@ -350,7 +354,7 @@ def reconciled_and_flat(house: WholeHouse) -> dict[str, Any] | None:
     return found if found["reconciled"] and found["flat"] else None
 
 
-def everything_agrees(house: WholeHouse, traders: list[Trader], reconciled: dict[str, Any]) -> None:
+def everything_agrees(house: WholeHouse, traders: list[Trader], reconciled: dict[str, Any], ended: str) -> None:
     assert [odd for trader in traders for odd in trader.odd] == []
     assert all("lps_say" in line and line["lps_say"] for line in reconciled["symbols"].values())
     with house.database() as connection:
@@ -364,7 +368,7 @@ def everything_agrees(house: WholeHouse, traders: list[Trader], reconciled: dict
     assert [case for case in house.sql("SELECT kind, report FROM lp_case") if not is_denial(*case)] == []
     assert provider_differences(house) == []
     restarts = {row["name"]: row["restarts"] for row in house.table()}
-    struck = Counter(name for strike in (*STRIKES, ("engine",)) for name in strike)
+    struck = Counter(name for strike in (*STRIKES, (ended,)) for name in strike)
     assert restarts == {name: struck[name] for name in PROCESSES}, restarts
 
 

@@ -31,6 +31,16 @@ def test_a_heartbeat_counts_only_from_the_process_now_running(redis_url: str) ->
     assert not is_ready(now.pid)
 
 
+def test_a_heartbeat_may_have_to_be_of_a_certain_state(redis_url: str) -> None:
+    is_ready = heartbeat_of(redis_url)("engine-standby", frozenset({"standby"}))
+    pid = os.getsid(0)
+    with redis.Redis.from_url(redis_url) as client:
+        client.hset(names.health("engine-standby"), mapping={"pid": pid, "state": "waiting"})
+        assert not is_ready(pid)
+        client.hset(names.health("engine-standby"), mapping={"pid": pid, "state": "standby"})
+        assert is_ready(pid)
+
+
 def test_a_heartbeat_of_nonsense_or_no_redis_is_simply_not_ready(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.hset(names.health("quotes"), mapping={"pid": "what"})

@@ -31,7 +31,7 @@ RANKS = {
     processes.COUNTERPARTIES: (
         "lpsim", "lpsim-feed", "quotes", "lp-YOFX1-price", "lp-YOFX1-trade", "lp-PRIMEXM-price", "lp-PRIMEXM-trade",
     ),
-    processes.ENGINE: ("engine",),
+    processes.ENGINE: ("engine", "engine-standby"),
     processes.REDIS: ("redis",),
     processes.POSTGRES: ("postgres",),
 }  # fmt: skip

@@ -224,7 +224,7 @@ function drawBalance(tr, row) {
 }
 
 function drawProcess(tr, row) {
-  const isUp = row.state === "up";
+  const isUp = row.state === "up" || row.state === "standby";
   const facts = Object.entries(row.detail).map(([name, value]) => `${name} ${value}`).join(", ");
   const state = make("span", `light ${isUp ? "on" : row.state === "starting" || row.state === "waiting" ? "wait" : "off"}`, row.state);
   tr.title = [facts, row.last_exit && `last exit: ${row.last_exit}`].filter(Boolean).join("; ");
@@ -236,7 +236,7 @@ function drawEngine(engine) {
   const perBatch = engine.batches ? (Number(engine.commands) / engine.batches).toFixed(1) : "–";
   const facts = [
     ["State", engine.halted ? `halted: ${engine.halted}` : engine.epoch === undefined ? "never started" : "running"],
-    ["Epoch", engine.epoch ?? "–"], ["Last batch", engine.seq ? `${engine.seq} at ${clockTime(engine.batch_at)}` : "–"],
+    ["Owner", engine.owner || "–"], ["Epoch", engine.epoch ?? "–"], ["Last batch", engine.seq ? `${engine.seq} at ${clockTime(engine.batch_at)}` : "–"],
     ["Commands per second", perSecond], ["Commands per batch", perBatch], ["Events told", engine.outbox_seq ?? "–"], ["Configuration", engine.config_version ?? "–"],
   ];
   document.getElementById("engine").replaceChildren(...facts.flatMap(([name, value]) => [make("dt", "", name), make("dd", name === "State" && engine.halted ? "bad" : "", String(value))]));
