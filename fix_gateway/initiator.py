@@ -38,6 +38,8 @@ class Sending(StrEnum):
     """Stored and written to the session."""
     NOT_LOGGED_ON = "not_logged_on"
     """Nothing left the building, and nothing will."""
+    TOO_LATE = "too_late"
+    """It was not to leave any more when its turn came; nothing left the building, and nothing will."""
     UNKNOWN = "unknown"
     """QuickFIX could not say; the provider must be asked."""
 
@@ -97,9 +99,13 @@ class Initiator:
     def is_logged_on(self) -> bool:
         return self._application.is_logged_on
 
-    def send(self, message: Outgoing) -> Sending:
-        """Send unless the session is not logged on. QuickFIX itself would keep the message and deliver it hours later."""
-        return self._application.send(message)
+    def send(self, message: Outgoing, may_leave: Callable[[], bool] = lambda: True) -> Sending:
+        """Send unless the session is not logged on. QuickFIX itself would keep the message and deliver it hours later.
+
+        `may_leave` is asked at the last moment: QuickFIX may have made us wait for its lock, behind a callback of ours
+        that waits for PostgreSQL.
+        """
+        return self._application.send(message, may_leave)
 
     def log_out(self) -> None:
         """Say goodbye and wait a little for the answer. The caller ends the process: stopping QuickFIX can crash it."""
@@ -123,6 +129,8 @@ class _Application(fix.Application):
         self._up = threading.Event()
         self._sending = threading.Lock()
         self._held_back = False
+        self._is_too_late = False
+        self._may_leave: Callable[[], bool] = lambda: True
         self._orders: OrderedDict[str, str] = OrderedDict()
 
     # ----------------------------------------------------------------------------------------- called by QuickFIX
@@ -164,6 +172,9 @@ class _Application(fix.Application):
         if raw.get(43) == "Y" or not self._up.is_set():
             self._held_back = True
             raise fix.DoNotSend
+        if not self._may_leave():
+            self._is_too_late = True
+            raise fix.DoNotSend
         if raw.msg_type == "D":
             self._orders[raw.get(34)] = raw.get(11)
             if len(self._orders) > SENT_REMEMBERED_MAX:
@@ -184,13 +195,16 @@ class _Application(fix.Application):
         session = fix.Session.lookupSession(self._session_id) if self._session_id else None
         return bool(session and session.isLoggedOn() and self._up.is_set())
 
-    def send(self, message: Outgoing) -> Sending:
+    def send(self, message: Outgoing, may_leave: Callable[[], bool]) -> Sending:
         with self._sending:
             if not self.is_logged_on:
                 return Sending.NOT_LOGGED_ON
-            self._held_back = False
+            self._held_back = self._is_too_late = False
+            self._may_leave = may_leave
             if fix.Session.sendToTarget(_quickfix_message(message), self._session_id):
                 return Sending.SENT
+            if self._is_too_late:
+                return Sending.TOO_LATE
             return Sending.NOT_LOGGED_ON if self._held_back else Sending.UNKNOWN
 
     def log_out(self) -> None:

@@ -1,8 +1,10 @@
 """One provider's rows in PostgreSQL: legs on their way out, and the inbox of everything the provider said.
 
 One connection holds the provider's advisory lock and does all the writing, so whoever writes is the one writer, and the
-inbox's sequence has no gaps. Every method returns only when its work is committed, and waits through outages for it.
-An error in COMMIT is a third outcome: the rows themselves are looked up before anything is done again.
+inbox's sequence has no gaps. The lock dies with its connection, so it is not enough: who takes it first also raises the
+epoch of the provider's lease, and whatever an older epoch wants to write finds no lease and ends its process. Every method
+returns only when its work is committed, and waits through outages for it. An error in COMMIT is a third outcome: the rows
+themselves are looked up before anything is done again.
 
 Legs are also rows that the engine updates, many at a time. We never wait for more than one of them while holding another
 (SKIP LOCKED), so the two can never lock each other out.
@@ -12,18 +14,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any, TypeVar
 
 import psycopg
 from msgspec import Struct
 from psycopg.pq import TransactionStatus
 
+from bus.alerts import Severity, alert_key, clear_alert, raise_alert
 from bus.clock import Clock
 from bus.codec import encode
-from trading.liquidity import ExecutionReport, LegStatus
-from trading.orders import Side
+from lp_adapters.conservation import Facts
+from lp_adapters.facts import LIVE, FactsReader
+from lp_adapters.legs import LEG_COLUMNS, Leg, Plan, leg_from, moment
+from trading.liquidity import ExecutionReport, ReportKind
 
 logger = logging.getLogger("tribook.lp")
 
@@ -38,35 +41,13 @@ BACK_OFF_MAX_S = 1.0
 LOCK_BACK_WITHIN_S = 15.0
 OPTIONS = "-c statement_timeout=15000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LEG = (
-    "id, cl_ord_id, lp_symbol, side, quantity, limit_price, all_or_none, position_id, expires_at, lp_order_id, "
-    "dispatch_state, dispatched_at"
-)
+LEG_UNKNOWN = "leg_unknown"
+"""Kind of the alert about an order that a provider does not speak of."""
+PROVIDER_STOPPED = "lp_stopped"
 
 
 class LockLost(Exception):
     """Another process writes for this provider now: this one must end."""
-
-
-class Leg(Struct, frozen=True, kw_only=True):
-    """What the dispatcher needs of one lp_order row."""
-
-    id: int
-    cl_ord_id: str
-    lp_symbol: str
-    side: Side
-    quantity: Decimal
-    """Units of base."""
-    limit_price: Decimal | None = None
-    all_or_none: bool = False
-    closes: bool
-    """It closes a position, which no other provider could do."""
-    expires_us: int
-    lp_order_id: str
-    dispatch_state: str
-    dispatched_us: int
-    """Business time; 0 when it was never taken."""
 
 
 class InboxRow(Struct, frozen=True, kw_only=True):
@@ -74,13 +55,6 @@ class InboxRow(Struct, frozen=True, kw_only=True):
 
     report: ExecutionReport
     raw: str = ""
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """What to do with new legs. Those in neither list stay new."""
-
-    send: tuple[Leg, ...] = ()
-    give_up: tuple[tuple[Leg, ExecutionReport], ...] = ()
 
 
 class Inbox:
@@ -105,6 +79,10 @@ class Inbox:
         self._turn = threading.Lock()
         self._connection: Connection | None = None
         self._next_seq = 0
+        self._epoch = 0
+        self._facts = FactsReader(lp)
+        self.acquired_s = 0.0
+        """When this process became the one writer: an earlier one marks no leg after that."""
 
     def acquire(self, waiting: Callable[[], None] = lambda: None) -> None:
         """Become the provider's one writer; waits as long as another is, calling `waiting` about every second."""
@@ -125,8 +103,13 @@ class Inbox:
 
     def append(self, rows: Sequence[InboxRow]) -> None:
         """Commit `rows` as the next ones of the inbox, in their order."""
+
+        def work(connection: Connection) -> int:
+            self._own(connection)
+            return self._insert(connection, rows)
+
         with self._turn:
-            self._durably(lambda c: self._insert(c, rows), landed=lambda c: len(rows) if self._holds(c, rows) else None)
+            self._durably(work, landed=lambda c: len(rows) if self._holds(c, rows) else None)
             self._next_seq += len(rows)
 
     def resolve_unknown(self, row: InboxRow, not_sent: ExecutionReport) -> bool:
@@ -137,6 +120,7 @@ class Inbox:
         given_up = InboxRow(report=not_sent, raw=row.raw)
 
         def work(connection: Connection) -> bool:
+            self._own(connection)
             was_never_sent = self._move(connection, row.report.cl_ord_id)
             self._insert(connection, [given_up if was_never_sent else row])
             return was_never_sent
@@ -153,8 +137,15 @@ class Inbox:
 
     # ------------------------------------------------------------------------------------------------- what is sent
 
-    def take(self, plan: Callable[[Sequence[Leg]], Plan]) -> tuple[Leg, ...]:
-        """Hand the new legs to `plan`; commit those to send as DISPATCHING and return them, and those given up as NOT_SENT."""
+    def take(
+        self,
+        plan: Callable[[Sequence[Leg]], Plan],
+        judged: Callable[[Plan, Facts], Plan],
+        named: Callable[[Sequence[Leg]], Sequence[str]] = lambda _legs: (),
+    ) -> tuple[Leg, ...]:
+        """Hand the new legs to `plan`, and what it wants to send to `judged` with the facts, in one transaction; commit
+        those to send as DISPATCHING and return them, and those given up as NOT_SENT. With a `stop` the provider is stopped
+        in the same commit. `named` are further ClOrdIDs whose reports are among the facts."""
         latest = Plan()
 
         def work(connection: Connection) -> Plan:
@@ -164,9 +155,17 @@ class Inbox:
                 connection, "dispatch_state = 'new' AND status = 'working'", TAKEN_AT_ONCE_MAX, "FOR UPDATE SKIP LOCKED"
             )
             latest = plan(new) if new else latest
+            if not (latest.send or latest.give_up):
+                return latest
+            stopped = self._own(connection)
+            if latest.send:
+                facts = self._facts.gathered(connection, latest.send, stopped, named(latest.send))
+                latest = judged(latest, facts)
             self._mark(connection, "dispatching", [leg.id for leg in latest.send])
             self._mark(connection, "not_sent", [leg.id for leg, _ in latest.give_up])
             self._insert(connection, [InboxRow(report=report) for _, report in latest.give_up])
+            if latest.stop:
+                self._stop(connection, latest.stop)
             return latest
 
         def landed(connection: Connection) -> Plan | None:
@@ -185,6 +184,7 @@ class Inbox:
         row = InboxRow(report=report)
 
         def work(connection: Connection) -> int:
+            self._own(connection)
             if not self._move(connection, leg.cl_ord_id):
                 return 0
             self._insert(connection, [row])
@@ -197,6 +197,7 @@ class Inbox:
         """Commit DISPATCHING legs as SENT. Returns those to try again, because the engine is just writing them."""
 
         def work(connection: Connection) -> set[int]:
+            self._own(connection)
             busy_or_done = connection.execute(
                 "UPDATE lp_order SET dispatch_state = 'sent' WHERE id IN (SELECT id FROM lp_order WHERE id = ANY(%s) "
                 "AND dispatch_state = 'dispatching' ORDER BY id FOR UPDATE SKIP LOCKED)",
@@ -215,9 +216,62 @@ class Inbox:
     def in_doubt(self) -> list[Leg]:
         """Legs that the provider may hold and that have not ended."""
         where = "dispatch_state IN ('dispatching', 'sent') AND status = ANY(%s)"
-        live = [status.value for status in LegStatus if not status.is_terminal]
         with self._turn:
-            return self._durably(lambda c: self._legs(c, where, IN_DOUBT_MAX, "", (live,)), landed=lambda _: None)
+            return self._durably(lambda c: self._legs(c, where, IN_DOUBT_MAX, "", (LIVE,)), landed=lambda _: None)
+
+    # ----------------------------------------------------------------------------------------------- a person is called
+
+    def unresolved(self, report: ExecutionReport, text: str) -> None:
+        """Call a person about an order in doubt, and tell the engine: one row for each leg, whatever was restarted."""
+        row = InboxRow(report=report)
+
+        def work(connection: Connection) -> int:
+            self._own(connection)
+            raise_alert(connection, kind=LEG_UNKNOWN, subject=report.cl_ord_id, text=text, severity=Severity.CRITICAL)
+            told = connection.execute(
+                "SELECT 1 FROM lp_inbox WHERE lp = %s AND cl_ord_id = %s AND kind = %s LIMIT 1",
+                (self._lp, report.cl_ord_id, ReportKind.UNRESOLVED.value),
+            )
+            return 0 if told.fetchone() else self._insert(connection, [row])
+
+        with self._turn:
+            self._next_seq += self._durably(work, landed=lambda c: 1 if self._holds(c, [row]) else None)
+
+    def called_about(self) -> list[str]:
+        """ClOrdIDs of this provider that a person was called about and need look at still."""
+        about = len(alert_key(LEG_UNKNOWN, "x"))
+
+        def work(connection: Connection) -> list[str]:
+            found = connection.execute(
+                "SELECT cl_ord_id FROM lp_order WHERE lp = %s AND cl_ord_id IN "
+                "(SELECT substr(key, %s) FROM alert WHERE kind = %s AND cleared_at IS NULL)",
+                (self._lp, about, LEG_UNKNOWN),
+            )
+            return [name for (name,) in found]
+
+        with self._turn:
+            return self._durably(work, landed=lambda _: None)
+
+    def alert(self, *, kind: str, subject: str, text: str, severity: Severity = Severity.CRITICAL) -> None:
+        """Raise an alert that is about the whole provider."""
+
+        def work(connection: Connection) -> None:
+            self._own(connection)
+            raise_alert(connection, kind=kind, subject=subject, text=text, severity=severity)
+
+        with self._turn:
+            self._durably(work, landed=lambda _: None)
+
+    def clear(self, *, kind: str, subjects: Sequence[str]) -> None:
+        """What these alerts were about is over."""
+
+        def work(connection: Connection) -> None:
+            self._own(connection)
+            for subject in subjects:
+                clear_alert(connection, kind=kind, subject=subject)
+
+        with self._turn:
+            self._durably(work, landed=lambda _: None)
 
     # ---------------------------------------------------------------------------------------------------- statements
 
@@ -229,14 +283,29 @@ class Inbox:
         locking: str,
         parameters: tuple[object, ...] = (),
     ) -> list[Leg]:
-        query = f"SELECT {_LEG} FROM lp_order WHERE lp = %s AND {where} ORDER BY id LIMIT {limit} {locking}"  # noqa: S608
-        return [_leg(row) for row in connection.execute(query.encode(), (self._lp, *parameters))]
+        query = f"SELECT {LEG_COLUMNS} FROM lp_order WHERE lp = %s AND {where} ORDER BY id LIMIT {limit} {locking}"  # noqa: S608
+        return [leg_from(row) for row in connection.execute(query.encode(), (self._lp, *parameters))]
+
+    def _own(self, connection: Connection) -> str:
+        """Make sure, until the end of this transaction, that this process is the one writer. Returns why the provider is
+        stopped, if it is. Raises LockLost. Locking the row shared keeps it as it is, where an UPDATE would copy it."""
+        query = "SELECT stopped FROM lp_lease WHERE lp = %s AND epoch = %s FOR SHARE"
+        found = connection.execute(query, (self._lp, self._epoch)).fetchone()
+        if found is None:
+            raise LockLost(f"another process took over {self._lp}")
+        return str(found[0])
+
+    def _stop(self, connection: Connection, why: str) -> None:
+        """Nothing is sent any more, by this process or another, until an operator empties the column."""
+        connection.execute("UPDATE lp_lease SET stopped = %s WHERE lp = %s", (why, self._lp))
+        text = f"nothing is sent to {self._lp} any more until lp_lease.stopped is emptied: {why}"
+        raise_alert(connection, kind=PROVIDER_STOPPED, subject=self._lp, text=text, severity=Severity.CRITICAL)
 
     def _mark(self, connection: Connection, state: str, ids: list[int]) -> None:
         if ids:
             connection.execute(
                 "UPDATE lp_order SET dispatch_state = %s, dispatched_at = %s WHERE id = ANY(%s)",
-                (state, _moment(self._clock()), ids),
+                (state, moment(self._clock()), ids),
             )
 
     def _move(self, connection: Connection, cl_ord_id: str) -> bool:
@@ -268,7 +337,7 @@ class Inbox:
             report.trade_date,
             encode(report).decode(),
             row.raw,
-            _moment(report.received_us),
+            moment(report.received_us),
         )
 
     def _holds(self, connection: Connection, rows: Sequence[InboxRow]) -> bool:
@@ -345,10 +414,22 @@ class Inbox:
         if found is None or not found[0]:
             connection.close()
             return False
-        if self._next_seq == 0:
+        if self._epoch == 0:
+            self._epoch = self._raised_epoch(connection)
+            self.acquired_s = self._monotonic()
             self._next_seq = self._seq_after(connection)
         self._connection = connection
         return True
+
+    def _raised_epoch(self, connection: Connection) -> int:
+        """Waits for a transaction of the predecessor that is still being written; after this it can write none."""
+        query = (
+            "INSERT INTO lp_lease (lp, epoch) VALUES (%s, 1) "
+            "ON CONFLICT (lp) DO UPDATE SET epoch = lp_lease.epoch + 1 RETURNING epoch"
+        )
+        found = connection.execute(query, (self._lp,)).fetchone()
+        assert found is not None
+        return int(found[0])
 
 
 def connect(url: str, lp: str) -> Connection:
@@ -377,30 +458,3 @@ def _transaction(connection: Connection, work: Callable[[Connection], T]) -> T:
     if outcome != "COMMIT":
         raise CommitRefused(f"COMMIT was answered {outcome}")
     return result
-
-
-def _leg(row: tuple[Any, ...]) -> Leg:
-    number, cl_ord_id, lp_symbol, side, quantity, limit_price, all_or_none, *rest = row
-    position_id, expires_at, lp_order_id, state, dispatched_at = rest
-    return Leg(
-        id=number,
-        cl_ord_id=cl_ord_id,
-        lp_symbol=lp_symbol,
-        side=Side(side),
-        quantity=quantity,
-        limit_price=limit_price,
-        all_or_none=all_or_none,
-        closes=position_id != 0,
-        expires_us=_microseconds(expires_at),
-        lp_order_id=lp_order_id,
-        dispatch_state=state,
-        dispatched_us=_microseconds(dispatched_at) if dispatched_at else 0,
-    )
-
-
-def _moment(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)
-
-
-def _microseconds(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)

@@ -33,7 +33,7 @@ class Line(Protocol):
 
     def start(self) -> None: ...
 
-    def send(self, message: Outgoing) -> Sending: ...
+    def send(self, message: Outgoing, may_leave: Callable[[], bool]) -> Sending: ...
 
     def log_out(self) -> None: ...
 
@@ -86,6 +86,7 @@ class TradeSession:
         self.work_waits.set()
 
     def logged_out(self) -> None:
+        self._dispatcher.logged_out()
         self._teller.report_now()
 
     def received(self, raw: str) -> None:
@@ -95,11 +96,12 @@ class TradeSession:
             self._keep(other_report(message, lp=self._lp, received_us=now_us), raw)
             return
         report = execution_report(message, lp=self._lp, received_us=now_us)
-        question = self._dispatcher.question_about(report.cl_ord_id)
         if is_unknown_order(message):
             self._unknown(message, report, raw)
             return
+        question = self._dispatcher.question_about(report.cl_ord_id)
         self._keep(report, raw)
+        self._dispatcher.spoken_of(report.cl_ord_id)
         if question is not None:
             self._dispatcher.answered(question)
 
@@ -110,10 +112,14 @@ class TradeSession:
     def _unknown(self, message: Message, report: ExecutionReport, raw: str) -> None:
         """The provider has no such order. In answer to our question, on the session that the order would have travelled
         on before it and that never repeats one, that is final: not sent, or, where it did leave us, denied: the leg ends
-        and a dealer hears of it. Said without having been asked it is a contradiction."""
+        and a dealer hears of it. Said without having been asked it is a contradiction. Said too soon after this process
+        took over it proves nothing, and the next question will tell."""
         question = self._dispatcher.question_about(report.cl_ord_id)
         if question is None:
             self._keep(other_report(message, lp=self._lp, received_us=report.received_us), raw)
+            return
+        if not self._dispatcher.may_believe_denials:
+            logger.info("denial_not_yet_believed lp=%s cl_ord_id=%s", self._lp, report.cl_ord_id)
             return
         text = f"{self._lp} never had the order"
         denied = structs.replace(report, kind=ReportKind.REJECTED, ord_rej_reason=UNKNOWN_ORDER, text=text)
@@ -141,4 +147,9 @@ class TradeSession:
 
     @property
     def detail(self) -> Mapping[str, object]:
-        return {"sent": self._dispatcher.sent, "not_sent": self._dispatcher.given_up, "reports": self.reports}
+        return {
+            "sent": self._dispatcher.sent,
+            "not_sent": self._dispatcher.given_up,
+            "reports": self.reports,
+            **self._dispatcher.detail,
+        }

@@ -102,6 +102,8 @@ class LpOrder(models.Model):
         indexes = [
             # What a provider's process takes, and what recovery rebuilds: both stay tiny, so they cost next to nothing.
             models.Index(fields=["lp", "id"], name="lp_order_new", condition=models.Q(dispatch_state="new")),
+            # The legs of one order, which the last check before sending adds up.
+            models.Index(fields=["order_id"], name="lp_order_of_order"),
             models.Index(
                 fields=["id"], name="lp_order_live", condition=models.Q(status__in=["working", "partially_filled"])
             ),
@@ -129,6 +131,7 @@ class LpInbox(models.Model):
         verbose_name = "message of a provider"
         verbose_name_plural = "messages of providers"
         constraints = [one_of("lp_inbox", "kind", [kind.value for kind in ReportKind])]
+        indexes = [models.Index(fields=["cl_ord_id"], name="lp_inbox_cl_ord_id")]
 
     def __str__(self) -> str:
         return f"{self.lp} {self.seq}"
@@ -139,6 +142,8 @@ class LpLease(models.Model):
 
     lp = models.TextField(primary_key=True)
     epoch = models.BigIntegerField(db_default=0)
+    stopped = models.TextField(blank=True, db_default="")
+    """Why nothing is sent to it any more, until an operator empties this."""
 
     class Meta:
         db_table = "lp_lease"

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import quickfix as fix
 
 from fix_gateway.wire.message import Message, Outgoing, clean, number, parse
-from lp_adapters.simulators.desk import Answer, Desk
+from lp_adapters.simulators.desk import Answer, Desk, Held
 from lp_adapters.simulators.journal import Journal
 from lp_adapters.simulators.later import Later
 from lp_adapters.simulators.market import Market
@@ -216,7 +216,7 @@ class Counterparty(fix.Application):
             return self._place(received, at)
         with self._desk_lock:
             if kind == "H":
-                return self._desk.status(received, at)
+                return self._desk.status(received, at, self._ordered())
             if kind == "AF":
                 return self._desk.mass_status(received, at)
             if kind == "F":
@@ -226,14 +226,14 @@ class Counterparty(fix.Application):
     def _place(self, received: Message, at: datetime) -> Answer:
         instrument = self._market.instrument(received.get(55))
         symbol = instrument.symbol if instrument else ""
-        wrong = for_order(self._ordered(), symbol, number(received.get(38)) or ZERO)
+        wrong = for_order(self._ordered(), symbol, number(received.get(38)) or ZERO, received.get(11))
         with self._desk_lock:
             return self._kept(self._desk.place(received, instrument, self._market.top(symbol), wrong, at))
 
-    def _look(self, cl_ord_id: str, symbol: str) -> None:
+    def _after_a_while(self, held: Held, symbol: str) -> None:
         with self._desk_lock:
             answer = self._kept(
-                self._desk.look(cl_ord_id, INSTRUMENTS[symbol], self._market.top(symbol), datetime.now(UTC))
+                self._desk.later(held, INSTRUMENTS[symbol], self._market.top(symbol), datetime.now(UTC))
             )
         self._tell(answer)
 
@@ -242,8 +242,8 @@ class Counterparty(fix.Application):
             self._journal.keep(answer.images)
             self._changed.set()
         if answer.held:
-            look = partial(self._look, answer.held.cl_ord_id, answer.images[0].symbol)
-            self._later.call(answer.held.delay_ms / 1000, look)
+            then = partial(self._after_a_while, answer.held, answer.images[0].symbol)
+            self._later.call(answer.held.delay_ms / 1000, then)
         return answer
 
     def _tell(self, answer: Answer) -> None:

@@ -11,14 +11,16 @@ PossResend(97)=Y, with other content 39=8 and 103=6; no price is 103=2; the trad
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from enum import StrEnum
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from fix_gateway.wire.message import Field, Message, Outgoing, clean, number, plain_quantity
 from fix_gateway.wire.orders import utc_timestamp
+from lp_adapters.simulators.disorder import disordered, is_fill, value_of
 from lp_adapters.simulators.market import Top
-from lp_adapters.simulators.misbehaviour import NONE, Misbehaviour
+from lp_adapters.simulators.misbehaviour import NONE, Misbehaviour, for_order
 from lp_adapters.simulators.profiles import Instrument
 from trading.numbers import ZERO, floor_to_step, is_on_step, point
 
@@ -27,7 +29,7 @@ MARKET, LIMIT = "1", "2"
 IMMEDIATE_OR_CANCEL, FILL_OR_KILL = "3", "4"
 NEW, PARTIALLY_FILLED, FILLED, CANCELED, REJECTED = "0", "1", "2", "4", "8"
 """OrdStatus(39)."""
-TRADE, STATUS = "F", "I"
+TRADE, STATUS, CORRECTED, BUSTED = "F", "I", "G", "H"
 """ExecType(150), where it differs from the status."""
 UNKNOWN_SYMBOL, NO_PRICE, UNKNOWN_ORDER, DUPLICATE_ORDER, UNSUPPORTED, BAD_QUANTITY, OTHER = (
     *("1", "2", "5", "6", "11", "13", "99"),
@@ -82,11 +84,21 @@ class Order(Struct, frozen=True, kw_only=True):
         return (self.lp_symbol, self.side, self.quantity, self.kind, self.limit, self.time_in_force, self.account)
 
 
+class Later(StrEnum):
+    """What happens to an order after a while."""
+
+    LOOK = "look"
+    LATE_FILL = "late_fill"
+    BUST = "bust"
+    CORRECT = "correct"
+
+
 class Held(Struct, frozen=True):
-    """An acknowledged order that waits for its last look."""
+    """An order that something happens to later: mostly an acknowledged one that waits for its last look."""
 
     cl_ord_id: str
     delay_ms: int
+    what: Later = Later.LOOK
 
 
 class Answer(Struct, frozen=True):
@@ -110,6 +122,8 @@ class Desk:
         self._orders: dict[str, Order] = {}
         self._executions = 0
         self._held: dict[str, Misbehaviour] = {}
+        self._last_fills: dict[str, tuple[str, Slice]] = {}
+        """ExecID and terms of the last fill of an order that is to be busted or corrected."""
         self._positions: dict[str, Decimal] = {}
         for image in images:
             self._remember(image)
@@ -139,12 +153,27 @@ class Desk:
             return self._rejected(order, *refusal, at)
         assert instrument is not None
         accepted, acknowledgement = self._reported(order, NEW, at)
+        if wrong.late_fill_ms:
+            self._held[order.cl_ord_id] = wrong
+            canceled, end = self._canceled(accepted, "the market is closed to you", at)
+            held = Held(order.cl_ord_id, wrong.late_fill_ms, Later.LATE_FILL)
+            return self._kept((canceled,), (acknowledgement, end), wrong, held)
         if wrong.delay_ms:
             self._held[order.cl_ord_id] = wrong
             held = Held(order.cl_ord_id, wrong.delay_ms)
-            return self._kept((accepted,), (acknowledgement,), wrong, held)
+            return self._kept((accepted,), () if wrong.out_of_order else (acknowledgement,), wrong, held)
         images, reports = self._dealt(accepted, instrument, top, wrong, at)
-        return self._kept((accepted, *images), (acknowledgement, *reports), wrong)
+        return self._kept((accepted, *images), (acknowledgement, *reports), wrong, _undoing(accepted, reports, wrong))
+
+    def later(self, held: Held, instrument: Instrument, top: Top | None, at: datetime) -> Answer:
+        """What was to happen to an order after a while happens now."""
+        match held.what:
+            case Later.LOOK:
+                return self.look(held.cl_ord_id, instrument, top, at)
+            case Later.LATE_FILL:
+                return self._late_fill(held.cl_ord_id, instrument, top, at)
+            case Later.BUST | Later.CORRECT:
+                return self._undone(held, instrument, at)
 
     def look(self, cl_ord_id: str, instrument: Instrument, top: Top | None, at: datetime) -> Answer:
         """Deal an order that was held, at the price of now; nothing when it is not open any more."""
@@ -152,7 +181,46 @@ class Desk:
         if order is None or not order.is_open:
             return Answer()
         images, reports = self._dealt(order, instrument, top, wrong, at)
+        if wrong.out_of_order:
+            reports = (Outgoing(msg_type="8", fields=order.last), *reports)
+        return self._kept(images, reports, wrong, _undoing(order, reports, wrong))
+
+    def _late_fill(self, cl_ord_id: str, instrument: Instrument, top: Top | None, at: datetime) -> Answer:
+        """Deal what was told to be cancelled."""
+        order, wrong = self._orders.get(cl_ord_id), self._held.pop(cl_ord_id, NONE)
+        if order is None or order.status != CANCELED:
+            return Answer()
+        images, reports = self._dealt(replace(order, status=NEW), instrument, top, wrong, at)
         return self._kept(images, reports, wrong)
+
+    def _undone(self, held: Held, instrument: Instrument, at: datetime) -> Answer:
+        """Bust or correct the last fill of an order."""
+        order, wrong = self._orders.get(held.cl_ord_id), self._held.pop(held.cl_ord_id, NONE)
+        filled = self._last_fills.pop(held.cl_ord_id, None)
+        if order is None or filled is None:
+            return Answer()
+        exec_id, part = filled
+        if held.what is Later.CORRECT:
+            towards = Decimal(1) if order.side == BUY else Decimal(-1)
+            price = part.price + towards * instrument.point * wrong.correct_points
+            order = replace(order, value=order.value + part.quantity * (price - part.price))
+            terms = ((19, exec_id), (32, plain_quantity(part.quantity)), (31, format(price, "f")))
+            order, report = self._reported(order, CORRECTED, at, terms)
+            return self._kept((order,), (report,), NONE)
+        if not wrong.bust_reference:
+            order = replace(
+                order, cum=order.cum - part.quantity, value=order.value - part.quantity * part.price, status=CANCELED
+            )
+        terms = (
+            (19, wrong.bust_reference or exec_id),
+            (32, plain_quantity(part.quantity)),
+            (31, format(part.price, "f")),
+        )
+        reports: list[Outgoing] = []
+        for _ in range(wrong.bust_times):
+            order, report = self._reported(order, BUSTED, at, terms)
+            reports.append(report)
+        return self._kept((order,), tuple(reports), NONE)
 
     def cancel_held(self, at: datetime) -> Answer:
         """Cancel what an earlier run was still holding: nobody is left to take the last look."""
@@ -163,10 +231,13 @@ class Desk:
         self, images: tuple[Order, ...], reports: tuple[Outgoing, ...], wrong: Misbehaviour, held: Held | None = None
     ) -> Answer:
         """Remember what became of an order. A provider that does not answer remembers it all the same."""
+        if held and held.what in (Later.BUST, Later.CORRECT):
+            self._held[held.cl_ord_id] = wrong
+            self._last_fills[held.cl_ord_id] = _last_fill(reports)
         newest = tuple({image.cl_ord_id: image for image in images}.values())
         for image in newest:
             self._remember(image)
-        return Answer(newest, () if wrong.no_answer else reports, held)
+        return Answer(newest, () if wrong.no_answer else disordered(reports, wrong), held)
 
     def _remember(self, image: Order) -> None:
         earlier = self._orders.get(image.cl_ord_id)
@@ -216,6 +287,11 @@ class Desk:
             order, report = self._filled(order, part, at)
             images.append(order)
             reports.extend([report, report] if wrong.duplicate_report else [report])
+        if wrong.overfill and images and not order.is_open:
+            more = Slice(Decimal(instrument.quantity_step), number(value_of(reports[-1], 31)) or ZERO)
+            order, report = self._filled(order, more, at)
+            images.append(order)
+            reports.append(report)
         if order.is_open:
             order, report = self._canceled(order, "the rest cannot be filled now", at)
             images.append(order)
@@ -228,7 +304,7 @@ class Desk:
             order,
             cum=cum,
             value=order.value + part.quantity * part.price,
-            status=FILLED if cum == order.quantity else PARTIALLY_FILLED,
+            status=FILLED if cum >= order.quantity else PARTIALLY_FILLED,
         )
         extra = ((32, plain_quantity(part.quantity)), (31, format(part.price, "f")))
         return self._reported(filled, TRADE, at, extra)
@@ -250,9 +326,14 @@ class Desk:
 
     # --------------------------------------------------------------------------------------------- questions, cancels
 
-    def status(self, message: Message, at: datetime) -> Answer:
-        """Answer an OrderStatusRequest(35=H): 150=I with ExecID(17)=0."""
+    def status(self, message: Message, at: datetime, ordered: tuple[Misbehaviour, ...] = ()) -> Answer:
+        """Answer an OrderStatusRequest(35=H): 150=I with ExecID(17)=0; or not at all, when `ordered` so for this order."""
         cl_ord_id = clean(message.get(11), IDENTIFIER_MAX)
+        known = self._orders.get(cl_ord_id)
+        if for_order(
+            ordered, known.symbol if known else "", known.quantity if known else ZERO, cl_ord_id
+        ).silent_to_status:
+            return Answer()
         asked = ((790, clean(message.get(790), IDENTIFIER_MAX)),) if message.get(790) else ()
         order = self._orders.get(cl_ord_id)
         if order is None:
@@ -312,6 +393,20 @@ def slices(order: Order, instrument: Instrument, top: Top, wrong: Misbehaviour) 
         wanted -= parts[-1].quantity
     all_or_none = order.time_in_force == FILL_OR_KILL
     return [] if all_or_none and sum(part.quantity for part in parts) != order.quantity else parts
+
+
+def _undoing(order: Order, reports: tuple[Outgoing, ...], wrong: Misbehaviour) -> Held | None:
+    """What is to happen to the last fill later, if there is one."""
+    if not any(is_fill(report) for report in reports):
+        return None
+    if wrong.bust_after_ms:
+        return Held(order.cl_ord_id, wrong.bust_after_ms, Later.BUST)
+    return Held(order.cl_ord_id, wrong.correct_after_ms, Later.CORRECT) if wrong.correct_after_ms else None
+
+
+def _last_fill(reports: tuple[Outgoing, ...]) -> tuple[str, Slice]:
+    last = [report for report in reports if is_fill(report)][-1]
+    return value_of(last, 17), Slice(number(value_of(last, 32)) or ZERO, number(value_of(last, 31)) or ZERO)
 
 
 def _refusal(

@@ -92,6 +92,8 @@ class ReportKind(StrEnum):
     """150=I: an answer to OrderStatusRequest(35=H); compared, never applied as a fill."""
     NOT_SENT = "not_sent"
     """Our dispatcher gave the leg up before sending."""
+    UNRESOLVED = "unresolved"
+    """Our resolver has asked for too long without an answer: a dealer must ask in another way. It decides nothing."""
     OTHER = "other"
     """Anything else the provider said, kept for the dealer."""
 

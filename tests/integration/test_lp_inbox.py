@@ -11,17 +11,13 @@ import pytest
 from bus.clock import wall
 from bus.codec import decode_report
 from lp_adapters import inbox as module
-from lp_adapters.dispatch import not_sent, plan_new_legs
-from lp_adapters.inbox import Inbox, InboxRow, Leg, LockLost, Plan
+from lp_adapters.conservation import Facts
+from lp_adapters.dispatch import not_sent, plan_new_legs, unresolved
+from lp_adapters.inbox import Inbox, InboxRow, LockLost
+from lp_adapters.legs import Leg, Plan
 from tests.support.database import copied, dropped, migrated
+from tests.support.legs import plant_leg
 from trading.liquidity import ExecutionReport, ReportKind
-
-LEG = """
-INSERT INTO lp_order (id, order_id, account, lp, cl_ord_id, symbol, lp_symbol, side, volume, quantity, position_id, status,
-    filled_volume, filled_cost, lp_order_id, exec_ids, text, epoch, expires_at, created_at, updated_at, dispatch_state)
-VALUES (%s, 1, 10002, 'YOFX1', %s, 'EURUSD', 'EUR/USD', 'buy', 0.1, 10000, 0, 'working',
-    0, 0, '', '{}', '', 1, now() + interval '60 s', now(), now(), %s)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +87,10 @@ def send_all(legs: Sequence[Leg]) -> Plan:
     return plan_new_legs(legs, lp="YOFX1", is_logged_on=True, may_come_up=False, now_us=wall())
 
 
+def as_planned(plan: Plan, _facts: Facts) -> Plan:
+    return plan
+
+
 def give_all_up(legs: Sequence[Leg]) -> Plan:
     return plan_new_legs(legs, lp="YOFX1", is_logged_on=False, may_come_up=False, now_us=wall())
 
@@ -113,16 +113,16 @@ def test_the_same_words_twice_are_two_rows(inbox: Inbox, db: psycopg.Connection[
 @pytest.mark.usefixtures("unknown_outcome")
 def test_taken_legs_are_handed_out_exactly_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
     for number in (1, 2):
-        db.execute(LEG, (number, f"T0-{number}", "new"))
-    assert [leg.cl_ord_id for leg in inbox.take(send_all)] == ["T0-1", "T0-2"]
-    assert inbox.take(send_all) == ()
+        plant_leg(db, number)
+    assert [leg.cl_ord_id for leg in inbox.take(send_all, as_planned)] == ["T0-1", "T0-2"]
+    assert inbox.take(send_all, as_planned) == ()
     assert states(db) == ["dispatching", "dispatching"]
 
 
 @pytest.mark.usefixtures("unknown_outcome")
 def test_legs_given_up_are_told_of_exactly_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
-    db.execute(LEG, (1, "T0-1", "new"))
-    assert inbox.take(give_all_up) == ()
+    plant_leg(db, 1)
+    assert inbox.take(give_all_up, as_planned) == ()
     inbox.append([said("E1")])
     assert [(seq, kind) for seq, kind, _ in rows(db)] == [(1, "not_sent"), (2, "fill")]
     assert states(db) == ["not_sent"]
@@ -130,7 +130,7 @@ def test_legs_given_up_are_told_of_exactly_once(inbox: Inbox, db: psycopg.Connec
 
 @pytest.mark.usefixtures("unknown_outcome")
 def test_a_leg_that_never_left_is_told_of_exactly_once(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
-    db.execute(LEG, (1, "T0-1", "dispatching"))
+    plant_leg(db, 1, state="dispatching")
     (leg,) = inbox.in_doubt()
     inbox.give_up(leg, not_sent("YOFX1", leg, "no session", wall()))
     inbox.give_up(leg, not_sent("YOFX1", leg, "no session", wall()))
@@ -143,7 +143,7 @@ def test_a_leg_that_never_left_is_told_of_exactly_once(inbox: Inbox, db: psycopg
 def test_an_unknown_order_is_settled_exactly_once(
     inbox: Inbox, db: psycopg.Connection[Any], state: str, kind: str
 ) -> None:
-    db.execute(LEG, (1, "T0-1", state))
+    plant_leg(db, 1, state=state)
     (leg,) = inbox.in_doubt()
     never_sent = inbox.resolve_unknown(said("0", kind=ReportKind.OTHER), not_sent("YOFX1", leg, "never had it", wall()))
     assert never_sent is (kind == "not_sent")
@@ -153,7 +153,7 @@ def test_an_unknown_order_is_settled_exactly_once(
 
 @pytest.mark.usefixtures("unknown_outcome")
 def test_sent_legs_are_marked(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
-    db.execute(LEG, (1, "T0-1", "dispatching"))
+    plant_leg(db, 1, state="dispatching")
     assert inbox.mark_sent([1]) == set()
     assert states(db) == ["sent"]
 
@@ -172,28 +172,120 @@ def test_whoever_lost_the_lock_to_another_writes_nothing(
     successor._open_connection().close()
 
 
-def test_whoever_gets_the_lock_back_goes_on_after_the_others_rows(
+def test_whoever_was_replaced_writes_nothing_even_if_the_successor_is_gone(
     database: str, inbox: Inbox, db: psycopg.Connection[Any]
 ) -> None:
+    plant_leg(db, 1)
+    plant_leg(db, 2, state="dispatching")
     inbox._open_connection().close()
-    stand_in = Inbox(database, "YOFX1", wall)
-    stand_in.acquire()
-    stand_in.append([said("E1")])
-    stand_in._open_connection().close()
+    successor = Inbox(database, "YOFX1", wall)
+    successor.acquire()
+    successor.append([said("E1")])
+    successor._open_connection().close()
+    (leg,) = inbox.in_doubt()
+    given_up = not_sent("YOFX1", leg, "no session", wall())
+    for write in (
+        lambda: inbox.append([said("E2")]),
+        lambda: inbox.take(send_all, as_planned),
+        lambda: inbox.take(give_all_up, as_planned),
+        lambda: inbox.give_up(leg, given_up),
+        lambda: inbox.mark_sent([2]),
+        lambda: inbox.resolve_unknown(said("0", cl_ord_id="T0-2", kind=ReportKind.OTHER), given_up),
+        lambda: inbox.unresolved(given_up, "silent"),
+        lambda: inbox.alert(kind="lp_silent", subject="YOFX1", text="silent"),
+        lambda: inbox.clear(kind="lp_silent", subjects=["YOFX1"]),
+    ):
+        with pytest.raises(LockLost):
+            write()
+        inbox._open_connection().rollback()
+    assert rows(db) == [(1, "fill", "E1")]
+    assert states(db) == ["new", "dispatching"]
+    assert alerts(db) == {}
+
+
+def test_a_broken_line_alone_replaces_nobody(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    inbox.append([said("E1")])
+    inbox._open_connection().close()
     inbox.append([said("E2")])
     assert rows(db) == [(1, "fill", "E1"), (2, "fill", "E2")]
+
+
+def test_every_process_raises_the_epoch_once(database: str, inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    assert lease(db) == (1, "")
+    inbox._open_connection().close()
+    inbox.append([said("E1")])
+    assert lease(db) == (1, "")
+    inbox._open_connection().close()
+    successor = Inbox(database, "YOFX1", wall)
+    successor.acquire()
+    assert lease(db) == (2, "")
+    successor._open_connection().close()
+
+
+def test_a_successor_waits_for_what_its_predecessor_is_just_writing(
+    database: str, inbox: Inbox, db: psycopg.Connection[Any]
+) -> None:
+    writing = inbox._open_connection()
+    writing.execute("BEGIN")
+    inbox._own(writing)
+    with psycopg.connect(database, autocommit=True, options="-c lock_timeout=200") as line:
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            line.execute("UPDATE lp_lease SET epoch = epoch + 1 WHERE lp = 'YOFX1'")
+        writing.execute("COMMIT")
+        line.execute("UPDATE lp_lease SET epoch = epoch + 1 WHERE lp = 'YOFX1'")
+    with pytest.raises(LockLost):
+        inbox.append([said("E1")])
+
+
+def test_nothing_is_written_while_there_is_nothing_to_do(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
+    """The dispatcher looks four times a second: an idle look must not cost a commit record."""
+    before = db.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+    assert inbox.take(send_all, as_planned) == ()
+    assert inbox.in_doubt() == []
+    assert db.execute("SELECT pg_current_wal_insert_lsn()").fetchone() == before
+
+
+@pytest.mark.usefixtures("unknown_outcome")
+def test_an_unresolved_leg_is_told_of_once_whatever_is_restarted(
+    database: str, inbox: Inbox, db: psycopg.Connection[Any]
+) -> None:
+    plant_leg(db, 1, state="sent")
+    (leg,) = inbox.in_doubt()
+    inbox.unresolved(unresolved("YOFX1", leg, "silent", wall()), "T0-1: silent")
+    assert [(seq, kind) for seq, kind, _ in rows(db)] == [(1, "unresolved")]
+    inbox._open_connection().close()
+    successor = Inbox(database, "YOFX1", wall)
+    successor.acquire()
+    assert successor.called_about() == ["T0-1"]
+    successor.unresolved(unresolved("YOFX1", leg, "silent", wall()), "T0-1: silent")
+    successor.append([said("E1")])
+    assert [(seq, kind) for seq, kind, _ in rows(db)] == [(1, "unresolved"), (2, "fill")]
+    assert alerts(db) == {"leg_unknown:T0-1": "critical"}
+    successor.clear(kind="leg_unknown", subjects=["T0-1"])
+    assert (alerts(db), successor.called_about()) == ({}, [])
+    successor._open_connection().close()
+
+
+def lease(db: psycopg.Connection[Any]) -> tuple[int, str]:
+    found = db.execute("SELECT epoch, stopped FROM lp_lease WHERE lp = 'YOFX1'").fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+def alerts(db: psycopg.Connection[Any]) -> dict[str, str]:
+    return dict(db.execute("SELECT key, severity FROM alert WHERE cleared_at IS NULL").fetchall())
 
 
 def test_an_engine_that_is_writing_a_leg_is_not_waited_for(
     database: str, inbox: Inbox, db: psycopg.Connection[Any]
 ) -> None:
     for number in (1, 2):
-        db.execute(LEG, (number, f"T0-{number}", "new"))
+        plant_leg(db, number)
     with psycopg.connect(database) as engine:
         engine.execute("UPDATE lp_order SET text = 'x' WHERE id = 1")
-        assert [leg.id for leg in inbox.take(send_all)] == [2]
+        assert [leg.id for leg in inbox.take(send_all, as_planned)] == [2]
         engine.execute("UPDATE lp_order SET text = 'x' WHERE id = 2")
         assert inbox.mark_sent([2]) == {2}
-    assert [leg.id for leg in inbox.take(send_all)] == [1]
+    assert [leg.id for leg in inbox.take(send_all, as_planned)] == [1]
     assert inbox.mark_sent([1, 2]) == set()
     assert states(db) == ["sent", "sent"]

@@ -22,16 +22,11 @@ from bus.messages import LpPrice, LpState
 from tests.fakes.provider import Fields, Provider
 from tests.support.builders import config, lp_settings
 from tests.support.database import copied, dropped, migrated
+from tests.support.legs import plant_leg
 from tests.waiting import eventually
 from trading.liquidity import ExecutionReport
 
 ROOT = Path(__file__).resolve().parents[2]
-LEG = """
-INSERT INTO lp_order (id, order_id, account, lp, cl_ord_id, symbol, lp_symbol, side, volume, quantity, position_id, status,
-    filled_volume, filled_cost, lp_order_id, exec_ids, text, epoch, expires_at, created_at, updated_at, dispatch_state)
-VALUES (%(id)s, 1, 10002, 'YOFX1', %(cl_ord_id)s, 'EURUSD', 'EUR/USD', 'buy', 0.1, 10000, %(position_id)s, 'working',
-    0, 0, '', '{}', '', 1, now() + %(valid)s, now(), now(), %(state)s)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +96,9 @@ class House:
                 process.kill()
             process.wait()
 
-    def leg(self, *, state: str = "new", valid: str = "60 s", position_id: int = 0) -> str:
+    def leg(self, *, state: str = "new", valid: str = "60 s", position_id: int = 0, **more: Any) -> str:
         self.legs += 1
-        cl_ord_id = f"T0-{self.legs}"
-        terms = {"id": self.legs, "cl_ord_id": cl_ord_id, "state": state, "valid": valid, "position_id": position_id}
-        self.db.execute(LEG, terms)
+        cl_ord_id = plant_leg(self.db, self.legs, state=state, valid=valid, position_id=position_id, **more)
         self.redis.publish(names.nudge_lp("YOFX1"), b"")
         return cl_ord_id
 

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from lp_adapters.dispatch import plan_new_legs
-from lp_adapters.inbox import Leg
+from lp_adapters.legs import Leg
 from trading.liquidity import ReportKind
 from trading.orders import Side
 
