@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from apps.liquidity.models import LpCase, LpInbox, LpOrder
+from apps.liquidity.models import ErrorFill, LegSettlement, LpCase, LpExecution, LpInbox, LpOrder
 from apps.readonly import ReadOnlyAdmin
 
 
@@ -35,6 +35,43 @@ class LpInboxAdmin(ReadOnlyAdmin):
 
 @admin.register(LpCase)
 class LpCaseAdmin(ReadOnlyAdmin):
-    list_display = ("id", "kind", "lp", "lp_order_id", "opened_at")
-    list_filter = ("kind", "lp")
+    list_display = ("id", "kind", "lp", "lp_order_id", "opened_at", "is_settled", "settled_by", "note")
+    list_filter = ("is_settled", "kind", "lp")
+    ordering = ("is_settled", "-id")
+
+
+@admin.register(LpExecution)
+class LpExecutionAdmin(ReadOnlyAdmin):
+    key = ("lp", "exec_id", "trade_date")
+    list_display = ("lp", "trade_date", "exec_id", "kind", "owner", "symbol", "side", "volume", "price", "ref", "at")
+    list_filter = ("lp", "kind", "owner")
+    search_fields = ("=exec_id", "=cl_ord_id", "=ref")
+    ordering = ("-at",)
+
+
+@admin.register(ErrorFill)
+class ErrorFillAdmin(ReadOnlyAdmin):
+    list_display = (
+        "id",
+        "lp",
+        "symbol",
+        "side",
+        "volume",
+        "price",
+        "reason",
+        "result",
+        "currency",
+        "volume_after",
+        "at",
+    )
+    list_filter = ("lp", "reason", "symbol")
+    search_fields = ("=cl_ord_id", "=exec_id")
+    ordering = ("-id",)
+
+
+@admin.register(LegSettlement)
+class LegSettlementAdmin(ReadOnlyAdmin):
+    list_display = ("id", "cl_ord_id", "outcome", "quantity", "price", "status", "proposed_by", "decided_by", "reason")
+    list_filter = ("status", "outcome")
+    search_fields = ("=cl_ord_id",)
     ordering = ("-id",)

@@ -3,18 +3,22 @@
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import F, Q
 
 from apps.tables import (
+    VOLUME_MAX,
     JsonColumn,
     between_volumes,
     bounded_prices,
     cost_column,
     finite,
+    money_column,
     one_of,
     price_column,
     volume_column,
 )
-from trading.liquidity import CaseKind, DispatchState, LegStatus, ReportKind
+from trading.desk import ErrorReason
+from trading.liquidity import KEYED, CaseKind, DispatchState, LegStatus, Owner, ReportKind, Settlement
 from trading.orders import Side
 
 
@@ -77,6 +81,10 @@ class LpOrder(models.Model):
     text = models.TextField(blank=True)
     price_shift = price_column(db_default=0)
     client_price = price_column(null=True, blank=True)
+    told_cum = volume_column(db_default=0)
+    told_end = models.TextField(blank=True, db_default="")
+    gap_at = models.DateTimeField(null=True, blank=True)
+    is_in_case = models.BooleanField(db_default=False)
     epoch = models.BigIntegerField()
     limit_price = price_column(null=True, blank=True)
     all_or_none = models.BooleanField(db_default=False)
@@ -93,10 +101,11 @@ class LpOrder(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["cl_ord_id"], name="lp_order_cl_ord_id"),
             bounded_prices("lp_order", "limit_price", "client_price"),
-            between_volumes("lp_order", "volume", "quantity", "filled_volume"),
+            between_volumes("lp_order", "volume", "quantity", "filled_volume", "told_cum"),
             finite("lp_order", "filled_cost", "price_shift"),
             one_of("lp_order", "side", [side.value for side in Side]),
             one_of("lp_order", "status", [status.value for status in LegStatus]),
+            one_of("lp_order", "told_end", ["", LegStatus.CANCELED.value, LegStatus.REJECTED.value]),
             one_of("lp_order", "dispatch_state", [state.value for state in DispatchState]),
         ]
         indexes = [
@@ -152,8 +161,76 @@ class LpLease(models.Model):
         return f"{self.lp} {self.epoch}"
 
 
+class LpExecution(models.Model):
+    """A fill, bust or correction that was dealt with. Key: provider, ExecID and trade date, so it is dealt with once.
+    Append-only."""
+
+    lp = models.TextField()
+    exec_id = models.TextField(primary_key=True)
+    trade_date = models.TextField()
+    kind = models.TextField()
+    content = models.TextField()
+    cl_ord_id = models.TextField(blank=True)
+    owner = models.TextField()
+    symbol = models.TextField(blank=True)
+    side = models.TextField(blank=True)
+    volume = volume_column()
+    price = price_column()
+    ref = models.TextField(blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "lp_execution"
+        verbose_name = "execution"
+        constraints = [
+            one_of("lp_execution", "kind", sorted(kind.value for kind in KEYED)),
+            one_of("lp_execution", "owner", [owner.value for owner in Owner]),
+            one_of("lp_execution", "side", ["", *(side.value for side in Side)]),
+            between_volumes("lp_execution", "volume"),
+            finite("lp_execution", "price"),
+        ]
+        indexes = [models.Index(fields=["lp", "ref"], name="lp_execution_ref", condition=~Q(ref=""))]
+
+    def __str__(self) -> str:
+        return f"{self.lp} {self.exec_id}"
+
+
+class ErrorFill(models.Model):
+    """One booking in the house's error account. Append-only."""
+
+    id = models.BigIntegerField(primary_key=True)
+    lp = models.TextField()
+    symbol = models.TextField()
+    side = models.TextField()
+    volume = volume_column()
+    price = price_column()
+    reason = models.TextField()
+    cl_ord_id = models.TextField(blank=True)
+    exec_id = models.TextField(blank=True)
+    result = money_column()
+    currency = models.TextField()
+    volume_after = volume_column()
+    cost_after = cost_column()
+    at = models.DateTimeField()
+
+    class Meta:
+        db_table = "error_fill"
+        verbose_name = "booking in the error account"
+        verbose_name_plural = "error account"
+        constraints = [
+            one_of("error_fill", "side", [side.value for side in Side]),
+            one_of("error_fill", "reason", [reason.value for reason in ErrorReason]),
+            between_volumes("error_fill", "volume"),
+            finite("error_fill", "price", "result", "volume_after", "cost_after"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.lp} {self.symbol} {self.reason}"
+
+
 class LpCase(models.Model):
-    """Something a provider said that a dealer must look at."""
+    """Something a provider said that a dealer must look at. The engine opens it; whether it is settled, by whom and why is the
+    desk's."""
 
     id = models.BigIntegerField(primary_key=True)
     kind = models.TextField()
@@ -161,11 +238,72 @@ class LpCase(models.Model):
     lp_order_id = models.BigIntegerField()
     report = JsonColumn()
     opened_at = models.DateTimeField()
+    is_settled = models.BooleanField(db_default=False)
+    settled_by = models.TextField(blank=True, db_default="")
+    settled_at = models.DateTimeField(null=True, blank=True)
+    note = models.TextField(blank=True, db_default="")
 
     class Meta:
         db_table = "lp_case"
         verbose_name = "case"
-        constraints = [one_of("lp_case", "kind", [kind.value for kind in CaseKind])]
+        constraints = [
+            one_of("lp_case", "kind", [kind.value for kind in CaseKind]),
+            models.CheckConstraint(
+                condition=Q(is_settled=False) | (~Q(settled_by="") & Q(settled_at__isnull=False)),
+                name="lp_case_settled_by_somebody",
+            ),
+        ]
+        indexes = [models.Index(fields=["id"], name="lp_case_open", condition=Q(is_settled=False))]
 
     def __str__(self) -> str:
         return f"{self.id} {self.kind}"
+
+
+class LegSettlementStatus(models.TextChoices):
+    PROPOSED = "proposed", "Proposed"
+    APPROVED = "approved", "Approved and carried out"
+    REJECTED = "rejected", "Rejected by a person"
+    REFUSED = "refused", "Refused by the engine"
+
+
+class LegSettlement(models.Model):
+    """What became of an order at a provider, said by the desk instead of the provider, on its way through two people."""
+
+    cl_ord_id = models.TextField(db_index=True)
+    outcome = models.CharField(max_length=10, choices=[(one.value, one.value) for one in Settlement])
+    quantity = volume_column(null=True, blank=True, help_text="Units of base that were dealt.")
+    price = price_column(null=True, blank=True)
+    reference = models.CharField(max_length=100, help_text="Where the provider confirmed it.")
+    reason = models.CharField(max_length=200)
+    status = models.CharField(max_length=10, choices=LegSettlementStatus, default=LegSettlementStatus.PROPOSED)
+    refusal = models.CharField(max_length=50, blank=True)
+    proposed_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField(auto_now_add=True)
+    decided_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", null=True, blank=True)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        permissions = [
+            ("settle_orders", "Can settle cases, say what became of orders at providers, and lift halts there")
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(status=LegSettlementStatus.APPROVED)
+                | (Q(decided_by__isnull=False) & ~Q(decided_by=F("proposed_by"))),
+                name="leg_settlement_two_people",
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome=Settlement.NOT_FILLED.value, quantity__isnull=True, price__isnull=True)
+                | Q(
+                    outcome=Settlement.FILLED.value,
+                    quantity__gt=0,
+                    quantity__lte=VOLUME_MAX,
+                    price__gt=0,
+                    price__lte=VOLUME_MAX,
+                ),
+                name="leg_settlement_quantities",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.cl_ord_id}: {self.outcome}, {self.status}"

@@ -5,6 +5,7 @@ The kind comes from ExecType(150) alone. A report whose numbers or names cannot 
 OTHER: a dealer reads it, nothing is booked from it.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -31,10 +32,14 @@ KINDS = {
     "F": ReportKind.FILL,
     "4": ReportKind.CANCELED,
     "C": ReportKind.CANCELED,
+    "3": ReportKind.CANCELED,
     "8": ReportKind.REJECTED,
     "I": ReportKind.STATUS,
+    "H": ReportKind.BUST,
+    "G": ReportKind.CORRECT,
 }
-"""ExecType(150) by what it means to us; any other is OTHER: corrections and busts (G, H), restatements, pending states."""
+"""ExecType(150) by what it means to us; done for the day (3) ends an order like a cancel. Any other is OTHER: restatements,
+pending states."""
 
 NUMBERS = {32: "LastQty", 31: "LastPx", 14: "CumQty", 151: "LeavesQty"}
 
@@ -101,6 +106,7 @@ def execution_report(message: Message, *, lp: str, received_us: int) -> Executio
         ord_rej_reason=clean(message.get(103), 8),
         text="; ".join([*faults, text] if text else faults),
         received_us=received_us,
+        exec_ref_id=_name(message, 19),
     )
 
 
@@ -110,16 +116,27 @@ def _faults(message: Message, kind: ReportKind, numbers: dict[int, Decimal | Non
     faults += [
         f"{NUMBERS[tag]}({tag}) is negative" for tag, value in numbers.items() if value is not None and value < 0
     ]
-    faults += [f"tag {tag} is not a usable name" for tag in (11, 17, 37, 55) if _name(message, tag) != message.get(tag)]
-    if kind is ReportKind.FILL:
-        faults += _fill_faults(message, numbers)
+    faults += [
+        f"tag {tag} is not a usable name" for tag in (11, 17, 19, 37, 55) if _name(message, tag) != message.get(tag)
+    ]
+    needed = {tag: value for tag, value in numbers.items() if tag in (31, 32)}
+    match kind:
+        case ReportKind.FILL:
+            faults += _lacking(message, "a fill", {**needed, 17: message.get(17)})
+        case ReportKind.BUST:
+            faults += _lacking(message, "a bust", {17: message.get(17), 19: message.get(19)})
+        case ReportKind.CORRECT:
+            faults += _lacking(message, "a correction", {**needed, 17: message.get(17), 19: message.get(19)})
     return faults
 
 
-def _fill_faults(message: Message, numbers: dict[int, Decimal | None]) -> list[str]:
-    needed = {"LastQty(32)": numbers[32], "LastPx(31)": numbers[31], "ExecID(17)": message.get(17)}
-    missing = [f"a fill without {name}" for name, value in needed.items() if not value]
-    return missing if trade_date(message) else [*missing, "a fill without a date"]
+NEEDED = {31: "LastPx", 32: "LastQty", 17: "ExecID", 19: "ExecRefID"}
+
+
+def _lacking(message: Message, what: str, found: Mapping[int, object]) -> list[str]:
+    """What this kind of report cannot be booked without."""
+    missing = [f"{what} without {NEEDED[tag]}({tag})" for tag, value in found.items() if not value]
+    return missing if trade_date(message) else [*missing, f"{what} without a date"]
 
 
 def _name(message: Message, tag: int) -> str:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.closes import closing_order, uuid_of
+from engine.errors import expire_holdings
 from engine.fills import Fill, book_fill
 from engine.funds import AMOUNT_LIMIT
 from engine.orders import VOLUME_LIMIT, take_back
@@ -201,6 +202,8 @@ def _check_ratio(command: SplitInstrument, instrument: Instrument | None) -> Ref
 
 def _check_split(work: Work, command: SplitInstrument, instrument: Instrument) -> Refused | None:
     """Every volume stays on the symbol's grid, and every price a price."""
+    if any(holding.symbol == command.symbol for holding in work.state.desk.errors):
+        return Refused(Refusal.INVALID_REQUEST, "the house's error account must be flat in the symbol before")
     split = Split(command.new, command.old, instrument)
     for position in _positions_in(work, command.symbol):
         lp_step = _provider_step(work, position, instrument)
@@ -355,6 +358,7 @@ def expire_instrument(work: Work, command: ExpireInstrument, asked: Asked) -> No
         take_back(work, order)
     for position in positions:
         _settle(work, position, command)
+    expire_holdings(work, command.symbol, command.price)
     work.answer(command.reply_to, Answer(command_id=command.id, reference=len(positions)))
 
 

@@ -26,6 +26,7 @@ from engine.replies import Asked, refuse, use_key
 from engine.reversals import reverse_position
 from engine.rollover import roll_over
 from engine.settlement import settle_commission
+from engine.settling import lift_halt, settle_leg
 from engine.state import KeyRecord, Prior
 from engine.switches import set_switch
 from engine.work import Work
@@ -49,6 +50,7 @@ from trading.commands import (
     ExpireOrders,
     GrantBonus,
     GrantCredit,
+    LiftHalt,
     ModifyOrder,
     ModifyProtection,
     OpenAccount,
@@ -61,6 +63,7 @@ from trading.commands import (
     RollOver,
     SetSwitch,
     SettleCommission,
+    SettleLeg,
     SettleWithdrawal,
     SplitInstrument,
     body,
@@ -75,7 +78,7 @@ LEVERAGE_MAX = 1000
 def decide(work: Work, command: AnyCommand, prior: Prior) -> None:
     """Carry out one command on the work bench. Prices and provider reports are not keyed; everything else is, for ever."""
     if isinstance(command, ApplyExecution):
-        apply_execution(work, command, prior.leg)
+        apply_execution(work, command, prior)
         return
     if isinstance(command, QuoteArrived):
         on_quote(work, command.quote, command.accounts)
@@ -244,6 +247,8 @@ _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
     GrantBonus: grant_bonus,
     SetSwitch: set_switch,
     CorrectDeal: correct_deal,
+    SettleLeg: settle_leg,
+    LiftHalt: lift_halt,
     PayDividend: pay_dividend,
     SplitInstrument: split_instrument,
     ExpireInstrument: expire_instrument,

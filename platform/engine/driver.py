@@ -62,6 +62,7 @@ from engine.step import (
     Write,
 )
 from trading.commands import ApplyExecution, CorrectDeal, ReloadConfig
+from trading.liquidity import Execution, ExecutionReport, LpOrder, names_in, related
 from trading.quotes import Quote
 
 log = structlog.get_logger()
@@ -320,20 +321,19 @@ class Driver:
             log.error("inbox_gap", lp=gap.lp, wanted=gap.wanted, found=gap.found)
         if not found:
             return False
-        self._act(self.step.handle(ReportsTaken(self._with_legs(found), self._clock())))
+        self._act(self.step.handle(ReportsTaken(self._with_facts(found), self._clock())))
         if len(found) == room and self.step.state.inbox_cursors != before:
             self._inbox_at = 0.0
         return True
 
-    def _with_legs(self, reports: Sequence[Taken | Unreadable]) -> list[Taken | Unreadable]:
-        asked = {
-            t.command.report.cl_ord_id
-            for t in reports
-            if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
-        }
+    def _with_facts(self, reports: Sequence[Taken | Unreadable]) -> list[Taken | Unreadable]:
+        """The reports with what PostgreSQL knows of their legs that memory does not, and of their executions."""
+        said = [t.command.report for t in reports if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)]
+        asked = {report.cl_ord_id for report in said}
         legs = self._facts.legs([cl_ord_id for cl_ord_id in sorted(asked) if not self.step.knows_leg(cl_ord_id)])
+        known = self._facts.executions(sorted({(report.lp, name) for report in said for name in names_in(report)}))
         return [
-            with_prior(t, Prior(leg=legs.get(t.command.report.cl_ord_id)))
+            with_prior(t, _prior_of(t.command.report, legs, known))
             if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
             else t
             for t in reports
@@ -596,6 +596,13 @@ class CommitterThread:
                 log.warning("look_up_failed", seq=question.seq, error=str(error).strip())
                 self._stopping.wait(RETRY_S)
         return None
+
+
+def _prior_of(
+    report: ExecutionReport, legs: dict[str, LpOrder], known: dict[tuple[str, str], list[Execution]]
+) -> Prior:
+    executions = related(report, lambda name: known.get((report.lp, name), ()))
+    return Prior(leg=legs.get(report.cl_ord_id), executions=tuple(executions.values()))
 
 
 def write_batch(journal: Journal, batch: Batch) -> Committed | CommitFailed | CommitUnknown:

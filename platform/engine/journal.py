@@ -18,9 +18,16 @@ from engine.corrections import DEALS_MAX
 from engine.rows import Rows, balances_statement, change_statement, copy_statement, parked_statement, rows_of
 from engine.state import KeyRecord, Prior
 from engine.step import Failure, Taken, Unreadable
-from engine.stored import DEAL_QUERY, POSITION_QUERY, deal_from, position_from
+from engine.stored import (
+    DEAL_QUERY,
+    EXECUTION_COLUMNS,
+    POSITION_QUERY,
+    deal_from,
+    execution_from,
+    position_from,
+)
 from trading.commands import AnyCommand, ApplyExecution, ReloadConfig
-from trading.liquidity import LegStatus, LpOrder
+from trading.liquidity import Execution, LegStatus, LpOrder, ReportKind
 from trading.orders import Deal, Side
 from trading.positions import Position
 
@@ -243,6 +250,23 @@ class Facts:
         legs = [leg_from(row) for row in rows]
         return {leg.cl_ord_id: leg for leg in legs}
 
+    def executions(self, named: list[tuple[str, str]]) -> dict[tuple[str, str], list[Execution]]:
+        """Per (provider, ExecID) the executions under that name and those that refer to it, as far as there are any; of a
+        correction also those about the fill that it corrects."""
+        found = self._executions(named)
+        corrected = {(x.lp, x.ref) for of in found.values() for x in of if x.kind is ReportKind.CORRECT}
+        return {**found, **self._executions(sorted(corrected - set(named)))}
+
+    def _executions(self, named: list[tuple[str, str]]) -> dict[tuple[str, str], list[Execution]]:
+        if not named:
+            return {}
+        columns = [lp for lp, _ in named], [name for _, name in named]
+        rows = self._ask(EXECUTIONS_NAMED, (*columns, *columns))
+        found: dict[tuple[str, str], list[Execution]] = {}
+        for lp, name, *row in rows:
+            found.setdefault((str(lp), str(name)), []).append(execution_from(row))
+        return found
+
     def history(self, deal_id: int) -> tuple[tuple[Deal, ...], Position | None]:
         """All deals of the position that this deal belongs to, oldest first, and the position; nothing for no such deal."""
         found = self._ask(f"{DEAL_QUERY} WHERE id = %s", (deal_id,))
@@ -331,12 +355,19 @@ class Facts:
         return self._connection
 
 
+EXECUTIONS_NAMED = (
+    f"SELECT u.lp, u.name, {EXECUTION_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS u(lp, name) "  # noqa: S608
+    "JOIN lp_execution x ON x.lp = u.lp AND x.exec_id = u.name UNION ALL "
+    f"SELECT u.lp, u.name, {EXECUTION_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS u(lp, name) "
+    "JOIN lp_execution x ON x.lp = u.lp AND x.ref = u.name AND x.ref <> ''"
+)
+
 LEG_QUERY = (
     "SELECT id, order_id, account, lp, cl_ord_id, symbol, lp_symbol, side, volume, quantity, position_id, status, "
     "(extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
     "limit_price, all_or_none, "
     "(extract(epoch FROM expires_at) * 1000000)::bigint, filled_volume, filled_cost, lp_order_id, exec_ids, text, price_shift, "
-    "client_price "
+    "client_price, told_cum, told_end, coalesce((extract(epoch FROM gap_at) * 1000000)::bigint, 0), is_in_case "
     "FROM lp_order"
 )
 
@@ -346,6 +377,7 @@ def leg_from(row: Sequence[object]) -> LpOrder:
     values = dict(zip(LpOrder.__struct_fields__, row, strict=True))
     values["side"] = Side(str(values["side"]))
     values["status"] = LegStatus(str(values["status"]))
+    values["told_end"] = LegStatus(str(values["told_end"])) if values["told_end"] else None
     exec_ids = values["exec_ids"]
     assert isinstance(exec_ids, list)
     values["exec_ids"] = tuple(exec_ids)

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from bbook.dealing import HouseFill
 from bbook.dealing import fill as deal_with_house
 from engine.costs import expected_costs
+from engine.errors import flatten_all
 from engine.fills import Fill, book_fill
 from engine.following import check_conversion, send_close
 from engine.frozen import check_order_frozen
+from engine.gaps import look_for_gaps
 from engine.gates import check_gates, remember_order
 from engine.guarantees import guarantee_fee
 from engine.netting import (
@@ -537,10 +539,13 @@ def take_back(work: Work, order: Order, detail: str = "") -> Order:
 
 
 def expire_orders(work: Work, command: ExpireOrders, asked: Asked) -> None:
-    """Every resting order whose time has come. Asking again finds nothing more to do."""
+    """Every resting order whose time has come, and what else waits for time to pass: fills that are missing for too long,
+    and error holdings. Asking again finds nothing more to do."""
     ended = [o for o in work.state.orders.values() if o.is_resting and is_expired(o, work.now_us)]
     for order in ended:
         work.emit(OrderExpired(replace(order, status=OrderStatus.EXPIRED, **NOTHING_RESERVED, updated_us=work.now_us)))
+    look_for_gaps(work)
+    flatten_all(work)
     answer = Answer(command_id=command.id, reference=len(ended))
     work.answer(asked.command.reply_to, answer)
 

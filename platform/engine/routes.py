@@ -45,11 +45,14 @@ def position_to_join(work: Work, order: Order) -> Position | None:
 
 
 def _providers_for(work: Work, order: Order) -> dict[str, LpSettings]:
-    """All of them; but a position stands at one provider, so what adds to it goes there or to the house."""
-    position = position_to_join(work, order)
-    if position is None or not position.lp:
-        return work.config.lps
-    return {name: lp for name, lp in work.config.lps.items() if name == position.lp}
+    """All of them; but a position stands at one provider, so what adds to it goes there or to the house. Where something is
+    wrong nothing is opened; a close can go nowhere else."""
+    position, lps = position_to_join(work, order), work.config.lps
+    if position is not None and position.lp:
+        lps = {name: lp for name, lp in lps.items() if name == position.lp}
+    if work.state.desk.halts and not order.closes:
+        lps = {name: lp for name, lp in lps.items() if (name, order.symbol) not in work.state.desk.halts}
+    return lps
 
 
 def _limit_for_provider(work: Work, order: Order, shift: Decimal) -> Decimal | None:

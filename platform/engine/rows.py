@@ -25,6 +25,8 @@ from engine.tables import (
     COMMISSION_DAY,
     DEAL,
     DECISION,
+    ERROR_FILL,
+    EXECUTION,
     KEY,
     LP_ORDER,
     MARGIN_NOTE,
@@ -38,10 +40,10 @@ from engine.tables import (
 )
 from trading import events as e
 from trading.accounts import Account
-from trading.desk import CommissionBlock, CommissionDay, Desk, MarginNote, SwapAccrual
+from trading.desk import CommissionBlock, CommissionDay, Desk, ErrorFill, MarginNote, SwapAccrual
 from trading.events import Event
 from trading.ledger import Transfer
-from trading.liquidity import LpOrder
+from trading.liquidity import Execution, LpOrder
 from trading.orders import Deal, Order
 from trading.positions import Position
 from trading.protection import NOTHING_ASKED, UNPROTECTED, Protection, ProtectionTerms
@@ -94,7 +96,10 @@ POSITION_CHANGES = (
     "break_even_offset", "is_guaranteed", "sl_trigger", "hedged", "unleveraged", "notional", "swap", "rolled_at",
     "updated_at",
 )  # fmt: skip
-LEG_CHANGES = ("status", "filled_volume", "filled_cost", "lp_order_id", "exec_ids", "text", "updated_at")
+LEG_CHANGES = (
+    "status", "filled_volume", "filled_cost", "lp_order_id", "exec_ids", "text", "told_cum", "told_end", "gap_at", "is_in_case",
+    "updated_at",
+)  # fmt: skip
 
 
 def rows_of(batch: Batch) -> Rows:
@@ -120,6 +125,8 @@ def rows_of(batch: Batch) -> Rows:
         _append(DECISION, [_decision_line(event, gathered.orders[event.order_id], batch) for event in gathered.routed]),
         _append(LP_ORDER, [_leg_line(leg, batch.epoch) for leg in legs]),
         _append(CASE, [_case_line(event) for event in gathered.cases]),
+        _append(EXECUTION, [_execution_line(event.execution) for event in gathered.executions]),
+        _append(ERROR_FILL, [_error_line(event.fill) for event in gathered.errors]),
         _append(MARGIN_NOTE, [_note_line(event.note) for event in gathered.notes]),
         _append(SWAP_ACCRUAL, [_accrual_line(event.accrual) for event in gathered.accruals]),
         _append(COMMISSION_BLOCK, [_block_line(event.block) for event in gathered.blocks]),
@@ -191,6 +198,8 @@ class _Gathered:
         self.routed: list[e.OrderRouted] = []
         self.keys: list[e.CommandKeyed] = []
         self.cases: list[e.CaseOpened] = []
+        self.executions: list[e.ExecutionKept] = []
+        self.errors: list[e.ErrorBooked] = []
         self.notes: list[e.MarginNoted] = []
         self.accruals: list[e.SwapAccrued] = []
         self.blocks: list[e.CommissionBlocked] = []
@@ -218,6 +227,8 @@ class _Gathered:
             e.ChildOrderRouted: leg,
             e.ChildOrderUpdated: leg,
             e.CaseOpened: self.cases.append,
+            e.ExecutionKept: self.executions.append,
+            e.ErrorBooked: self.errors.append,
             e.ConfigLoaded: _nothing,
             e.DeskChanged: _nothing,
             e.MarginNoted: self.notes.append,
@@ -467,16 +478,18 @@ def _leg_line(leg: LpOrder, epoch: int) -> str:
         f"{leg.id}\t{leg.order_id}\t{leg.account}\t{_text(leg.lp)}\t{_text(leg.cl_ord_id)}\t{_text(leg.symbol)}\t"
         f"{_text(leg.lp_symbol)}\t{leg.side!s}\t{leg.volume!s}\t{leg.quantity!s}\t{leg.position_id}\t{leg.status!s}\t"
         f"{leg.filled_volume!s}\t{leg.filled_cost!s}\t{_text(leg.lp_order_id)}\t{_text(_array(leg.exec_ids))}\t"
-        f"{_text(leg.text)}\t{leg.price_shift!s}\t{_or_null(leg.client_price)}\t{epoch}\t"
+        f"{_text(leg.text)}\t{leg.price_shift!s}\t{_or_null(leg.client_price)}\t{leg.told_cum!s}\t{leg.told_end or ''!s}\t"
+        f"{_at(leg.gap_us) if leg.gap_us else NULL}\t{_bool(leg.is_in_case)}\t{epoch}\t"
         f"{_or_null(leg.limit_price)}\t{'t' if leg.all_or_none else 'f'}\t"
         f"{_at(leg.expires_us)}\t{_at(leg.created_us)}\t{_at(leg.updated_us)}\n"
     )
 
 
-def _leg_change(leg: LpOrder) -> tuple[str, ...]:
+def _leg_change(leg: LpOrder) -> tuple[str | None, ...]:
     return (
         str(leg.id), leg.status, str(leg.filled_volume), str(leg.filled_cost), leg.lp_order_id, _array(leg.exec_ids),
-        leg.text, _at(leg.updated_us),
+        leg.text, str(leg.told_cum), leg.told_end or "", _at(leg.gap_us) if leg.gap_us else None, _bool(leg.is_in_case),
+        _at(leg.updated_us),
     )  # fmt: skip
 
 
@@ -484,6 +497,21 @@ def _case_line(opened: e.CaseOpened) -> str:
     c = opened.case
     report = _json(encode(c.report))
     return f"{c.id}\t{c.kind!s}\t{_text(c.lp)}\t{c.lp_order_id}\t{report}\t{_at(c.opened_us)}\n"
+
+
+def _execution_line(x: Execution) -> str:
+    return (
+        f"{_text(x.lp)}\t{_text(x.exec_id)}\t{x.trade_date}\t{x.kind!s}\t{x.content}\t{_text(x.cl_ord_id)}\t{x.owner!s}\t"
+        f"{_text(x.symbol)}\t{x.side or ''!s}\t{x.volume!s}\t{x.price!s}\t{_text(x.ref)}\t{_at(x.at_us)}\n"
+    )
+
+
+def _error_line(f: ErrorFill) -> str:
+    return (
+        f"{f.id}\t{_text(f.lp)}\t{_text(f.symbol)}\t{f.side!s}\t{f.volume!s}\t{f.price!s}\t{f.reason!s}\t"
+        f"{_text(f.cl_ord_id)}\t{_text(f.exec_id)}\t{f.result!s}\t{_text(f.currency)}\t{f.volume_after!s}\t{f.cost_after!s}\t"
+        f"{_at(f.at_us)}\n"
+    )
 
 
 def _note_line(n: MarginNote) -> str:

@@ -19,7 +19,7 @@ from engine.watch import Watches
 from trading.accounts import Account, DayTurnover
 from trading.configuration import Config
 from trading.controls import RecentOrders, Throttle
-from trading.desk import CommissionBlock, CommissionDay, Desk
+from trading.desk import CommissionBlock, CommissionDay, Desk, ErrorHolding
 from trading.effective import EffectiveTerms
 from trading.events import (
     AccountChanged,
@@ -34,7 +34,9 @@ from trading.events import (
     ConfigLoaded,
     DealMade,
     DeskChanged,
+    ErrorBooked,
     Event,
+    ExecutionKept,
     LedgerPosted,
     MarginNoted,
     OrderAccepted,
@@ -54,7 +56,7 @@ from trading.events import (
 )
 from trading.funds import request_of
 from trading.ledger import TransactionKind, Transfer
-from trading.liquidity import LpOrder
+from trading.liquidity import Execution, LpOrder
 from trading.margin import Holding, holdings_of
 from trading.margining.account import AccountMargin
 from trading.margining.exposures import order_exposure, position_exposure
@@ -69,6 +71,11 @@ RECENT_KEYS_MAX = 100_000
 """Idempotency keys kept in memory; older ones are looked up in PostgreSQL by the loop before deciding."""
 
 
+RECENT_EXECUTIONS_MAX = 20_000
+"""Executions kept in memory, by their own names and by those they refer to: many more than two batches can bring, which is
+what PostgreSQL may not show yet."""
+
+
 class Counters(Struct):
     """The next id of each kind: 63-bit integers, never reused."""
 
@@ -79,6 +86,7 @@ class Counters(Struct):
     leg: int = 1
     case: int = 1
     note: int = 1
+    error: int = 1
 
 
 class KeyRecord(Struct, frozen=True):
@@ -99,6 +107,8 @@ class Prior(Struct, frozen=True):
     """All deals of the position whose deal is to be corrected, oldest first."""
     position: Position | None = None
     """That position, when it is closed."""
+    executions: tuple[Execution, ...] = ()
+    """Of a report's provider: those under its ExecID, those that it refers to, and those that refer to either."""
 
 
 class Portfolio:
@@ -126,7 +136,8 @@ class State:
     """One shard. Not thread-safe: it has one writer."""
 
     __slots__ = (
-        "accounts", "balances", "blocks", "books", "closing", "config", "counters", "desk", "holdings", "inbox_cursors", "keys",
+        "accounts", "balances", "blocks", "books", "closing", "config", "counters", "desk", "executions", "holdings",
+        "inbox_cursors", "keys",
         "legs", "margins", "negative", "nets", "oco", "orders", "outbox_seq", "portfolios", "positions", "quotes", "recent",
         "shard", "terms", "throttles", "turnovers", "waiters", "watches", "withdrawals",
     )  # fmt: skip
@@ -166,6 +177,8 @@ class State:
         self.watches = Watches()
         self.quotes: dict[str, Quote] = {}
         self.keys: dict[tuple[int, str], KeyRecord] = {}
+        self.executions: dict[tuple[str, str], tuple[Execution, ...]] = {}
+        """Recent ones, per provider and ExecID: their own, and that they refer to."""
         self.waiters: dict[int, Waiter] = {}
         self.throttles: dict[int, Throttle] = {}
         self.recent: dict[int, RecentOrders] = {}
@@ -461,6 +474,19 @@ def _count_case(state: State, event: Any) -> None:
     state.counters.case = event.case.id + 1
 
 
+def _keep_execution(state: State, event: Any) -> None:
+    execution: Execution = event.execution
+    for name in {execution.exec_id, execution.ref} - {""}:
+        place = execution.lp, name
+        state.executions[place] = (*state.executions.get(place, ()), execution)
+        if len(state.executions) > RECENT_EXECUTIONS_MAX:
+            del state.executions[next(iter(state.executions))]
+
+
+def _count_error(state: State, event: Any) -> None:
+    state.counters.error = event.fill.id + 1
+
+
 def _set_desk(state: State, event: Any) -> None:
     state.desk = event.desk
 
@@ -517,6 +543,8 @@ APPLY: dict[type[Event], Any] = {
     ChildOrderRouted: _set_leg,
     ChildOrderUpdated: _set_leg,
     CaseOpened: _count_case,
+    ExecutionKept: _keep_execution,
+    ErrorBooked: _count_error,
     DeskChanged: _set_desk,
     MarginNoted: _count_note,
     SwapAccrued: _nothing,
@@ -563,7 +591,7 @@ def _layout() -> str:
     """Which fields are hashed, in short: hashes of different layouts cannot be compared."""
     kinds = (
         Account, DayTurnover, Order, OrderCommission, ProtectionTerms, Position, Protection, LpOrder, Counters, Desk,
-        CommissionBlock, CommissionDay, Transfer,
+        ErrorHolding, CommissionBlock, CommissionDay, Transfer,
     )  # fmt: skip
     names = repr([(kind.__name__, kind.__struct_fields__) for kind in kinds])
     return hashlib.sha256(names.encode()).hexdigest()[:8]

@@ -378,7 +378,7 @@ class Step:
 
     def _prior_leg(self, command: ApplyExecution, prior: Prior) -> Prior:
         ended = self._ended_legs.get(command.report.cl_ord_id)
-        return prior if ended is None else Prior(prior.key, ended)
+        return prior if ended is None else Prior(prior.key, ended, executions=prior.executions)
 
     def _prior_deals(self, command: CorrectDeal, prior: Prior) -> Prior:
         """With what is decided and not yet committed, which the database does not know."""

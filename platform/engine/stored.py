@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from trading.ledger import TransactionKind, Transfer
+from trading.liquidity import Execution, Owner, ReportKind
 from trading.orders import Book, Deal, DealEntry, Side
 from trading.positions import Position
 from trading.protection import UNPROTECTED, Protection, StopTriggerMethod
@@ -25,6 +26,11 @@ DEAL_QUERY = (
 TRANSFER_QUERY = (
     "SELECT t.transaction_id, t.line, t.kind, t.source, t.target, t.currency, t.amount, "
     "(extract(epoch FROM t.at) * 1000000)::bigint, t.order_id, t.deal_id, t.position_id, t.reference FROM ledger_transfer t"
+)
+
+EXECUTION_COLUMNS = (
+    "x.lp, x.exec_id, x.trade_date, x.kind, x.content, x.cl_ord_id, x.owner, "
+    "(extract(epoch FROM x.at) * 1000000)::bigint, x.symbol, x.side, x.volume, x.price, x.ref"
 )
 
 STANDING = Protection.__struct_fields__
@@ -75,6 +81,15 @@ def deal_from(row: Sequence[Any]) -> Deal:
     values["entry"] = DealEntry(values["entry"])
     values["book"] = Book(values["book"])
     return Deal(**values)
+
+
+def execution_from(row: Sequence[Any]) -> Execution:
+    """One row of EXECUTION_COLUMNS."""
+    values = dict(zip(Execution.__struct_fields__, row, strict=True))
+    values["kind"] = ReportKind(values["kind"])
+    values["owner"] = Owner(values["owner"])
+    values["side"] = SIDES[values["side"]] if values["side"] else None
+    return Execution(**values)
 
 
 def transfer_from(row: Sequence[Any]) -> Transfer:

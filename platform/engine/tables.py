@@ -284,6 +284,10 @@ LP_ORDER = Table(
         "text": "text",
         "price_shift": PRICE,
         "client_price": PRICE,
+        "told_cum": VOLUME,
+        "told_end": "text",
+        "gap_at": "timestamptz",
+        "is_in_case": "boolean",
         "epoch": "bigint",
         "limit_price": PRICE,
         "all_or_none": "boolean",
@@ -304,6 +308,48 @@ CASE = Table(
         "lp_order_id": "bigint",
         "report": "json",
         "opened_at": "timestamptz",
+    },
+    ("id",),
+)
+"""Whether a case is settled, by whom and why belongs to the back office: the engine never writes it."""
+
+EXECUTION = Table(
+    "lp_execution",
+    {
+        "lp": "text",
+        "exec_id": "text",
+        "trade_date": "text",
+        "kind": "text",
+        "content": "text",
+        "cl_ord_id": "text",
+        "owner": "text",
+        "symbol": "text",
+        "side": "text",
+        "volume": VOLUME,
+        "price": PRICE,
+        "ref": "text",
+        "at": "timestamptz",
+    },
+    ("lp", "exec_id", "trade_date"),
+)
+
+ERROR_FILL = Table(
+    "error_fill",
+    {
+        "id": "bigint",
+        "lp": "text",
+        "symbol": "text",
+        "side": "text",
+        "volume": VOLUME,
+        "price": PRICE,
+        "reason": "text",
+        "cl_ord_id": "text",
+        "exec_id": "text",
+        "result": MONEY,
+        "currency": "text",
+        "volume_after": VOLUME,
+        "cost_after": COST,
+        "at": "timestamptz",
     },
     ("id",),
 )
@@ -381,7 +427,7 @@ COMMISSION_DAY = Table(
 
 WRITTEN = (
     BATCH, KEY, OUTBOX, ACCOUNT, ORDER, DEAL, POSITION, TRANSFER, BALANCE, DECISION, LP_ORDER, CASE, PARKED, MARGIN_NOTE,
-    SWAP_ACCRUAL, COMMISSION_BLOCK, COMMISSION_DAY,
+    SWAP_ACCRUAL, COMMISSION_BLOCK, COMMISSION_DAY, EXECUTION, ERROR_FILL,
 )  # fmt: skip
 
 LP_INBOX = Table(

@@ -107,6 +107,7 @@ class Tidy:
             limit_price=self._price(leg.symbol, leg.limit_price),
             price_shift=self._price(leg.symbol, leg.price_shift) or ZERO,
             client_price=self._price(leg.symbol, leg.client_price),
+            told_cum=self._volume(leg.symbol, leg.told_cum),
         )
 
     def transfer(self, transfer: Transfer) -> Transfer:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from trading.accounts import ClientClass, Rights
 from trading.configuration import Config
-from trading.liquidity import ExecutionReport
+from trading.liquidity import ExecutionReport, Settlement
 from trading.numbers import is_plain, plain
 from trading.orders import OrderType, Side, TimeInForce
 from trading.protection import NOTHING_ASKED, ProtectionTerms, StopTriggerMethod
@@ -274,6 +274,29 @@ class CorrectDeal(Command, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class SettleLeg(Command, frozen=True, kw_only=True):
+    """What became of the open rest of an order at a provider, said by the desk because the provider does not say it, or not so
+    that it can be booked. Two different members of staff stand behind it. The leg ends by it."""
+
+    cl_ord_id: str
+    outcome: Settlement
+    quantity: Decimal = Decimal(0)
+    """Units of base that were dealt besides what is booked; 0 with NOT_FILLED."""
+    price: Decimal = Decimal(0)
+    reference: str = ""
+    """Where the provider confirmed it."""
+    approved_by: str = ""
+    """Who agreed: another than `actor`."""
+    reason: str = ""
+
+
+class LiftHalt(Command, frozen=True, kw_only=True):
+    """Open in a symbol at a provider again, after a dealer has looked at what went wrong there."""
+
+    lp: str
+    symbol: str
+
+
 class ApplyExecution(Command, frozen=True, kw_only=True):
     """What a provider said: row `inbox_seq` of its inbox."""
 
@@ -315,6 +338,8 @@ AnyCommand = (
     | SplitInstrument
     | ExpireInstrument
     | CorrectDeal
+    | SettleLeg
+    | LiftHalt
     | ApplyExecution
     | ReloadConfig
 )

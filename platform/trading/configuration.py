@@ -169,6 +169,10 @@ class Config(Struct, frozen=True, kw_only=True):
     """How long a leg may wait for its provider's session before it is given up unsent."""
     lp_attempts_max: int = 3
     """Providers tried in turn for one opening order when they reject."""
+    fill_deviation_percent: Decimal | None = Decimal(5)
+    """A provider's fill farther from the middle of the market than this, in per cent of it, waits for a dealer; None: never."""
+    flattens_errors: bool = True
+    """What the house holds by mistake is brought back to nothing by itself."""
     regulation: tuple[RegulatoryRule, ...] = SEEDED
     stp_only: bool = False
     """The firm takes no risk of its own: everything goes to the market."""

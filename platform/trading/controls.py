@@ -82,6 +82,8 @@ class SymbolControls(Struct, frozen=True, kw_only=True):
     """Lots."""
     order_value_max: Decimal | None = None
     """Notional, in the currency that the caller counts value in."""
+    fill_deviation_percent: Decimal | None = None
+    """How far a provider's fill may lie from the middle of the market, in per cent of it; None for the firm's limit."""
     volume_limit: Decimal | None = None
     """Lots per direction: open positions, pending orders and orders in flight together."""
 
@@ -360,6 +362,7 @@ def symbol_control_problems(symbol: str, terms: SymbolControls) -> tuple[str, ..
     """What is wrong with these limits, as sentences; empty when they can be published."""
     limits = {
         "collar_percent": terms.collar_percent,
+        "fill_deviation_percent": terms.fill_deviation_percent,
         "order_volume_max": terms.order_volume_max,
         "order_value_max": terms.order_value_max,
         "volume_limit": terms.volume_limit,

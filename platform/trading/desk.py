@@ -11,6 +11,22 @@ from msgspec import Struct
 from trading.charges.commission import Units
 from trading.controls import KillSwitches
 from trading.numbers import ZERO
+from trading.orders import Side
+
+
+class ErrorHolding(Struct, frozen=True, kw_only=True):
+    """What the house holds at a provider in a symbol because something went wrong, and how its flattening goes."""
+
+    lp: str
+    symbol: str
+    volume: Decimal
+    """Lots; below zero is short."""
+    cost: Decimal
+    """Sum of price x lots with the volume's sign."""
+    failures: int = 0
+    """Attempts in a row that dealt nothing."""
+    retry_us: int = 0
+    """Not tried again before this business time."""
 
 
 class Desk(Struct, frozen=True, kw_only=True):
@@ -26,9 +42,51 @@ class Desk(Struct, frozen=True, kw_only=True):
     splits: tuple[tuple[str, int], ...] = ()
     """When each symbol's units were last split, by symbol: volumes of deals before it are in the old units."""
 
+    errors: tuple[ErrorHolding, ...] = ()
+    """The error account: one holding per provider and symbol, sorted by them; none without lots."""
+    halts: tuple[tuple[str, str], ...] = ()
+    """(provider, symbol) where nothing is opened until a dealer has looked, sorted."""
+
     def split_us(self, symbol: str) -> int:
         """0 for a symbol that was never split."""
         return dict(self.splits).get(symbol, 0)
+
+
+class ErrorReason(StrEnum):
+    """What brought lots into the house's error account, or out of it."""
+
+    LATE_FILL = "late_fill"
+    EXCESS_FILL = "excess_fill"
+    ORPHAN_FILL = "orphan_fill"
+    MISMATCHED_FILL = "mismatched_fill"
+    BUST = "bust"
+    CORRECTION = "correction"
+    EXPIRED = "expired"
+    """The contract ended, at its settlement price."""
+    FLATTENED = "flattened"
+    """Dealt to bring the holding back to nothing."""
+
+
+class ErrorFill(Struct, frozen=True, kw_only=True):
+    """One booking in the house's error account."""
+
+    id: int
+    lp: str
+    symbol: str
+    side: Side
+    volume: Decimal
+    price: Decimal
+    reason: ErrorReason
+    cl_ord_id: str
+    exec_id: str
+    """Of the report that led to it."""
+    result: Decimal
+    """Realised by it, in `currency`: plus is won from the provider."""
+    currency: str
+    volume_after: Decimal
+    """The holding's, with its sign."""
+    cost_after: Decimal
+    at_us: int
 
 
 class MarginNoteKind(StrEnum):

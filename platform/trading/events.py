@@ -6,9 +6,9 @@ from msgspec import Struct
 
 from trading.accounts import Account
 from trading.decisions import Decision
-from trading.desk import CommissionBlock, CommissionDay, Desk, MarginNote, SwapAccrual
+from trading.desk import CommissionBlock, CommissionDay, Desk, ErrorFill, MarginNote, SwapAccrual
 from trading.ledger import Transfer
-from trading.liquidity import Case, LpOrder
+from trading.liquidity import Case, Execution, LpOrder
 from trading.orders import Deal, Order
 from trading.positions import Position
 
@@ -127,6 +127,18 @@ class CaseOpened(Event, frozen=True):
     case: Case
 
 
+class ExecutionKept(Event, frozen=True):
+    """A provider's fill, bust or correction was dealt with: it will not be so again."""
+
+    execution: Execution
+
+
+class ErrorBooked(Event, frozen=True):
+    """A record of its own; what it made of the holding is a DeskChanged."""
+
+    fill: ErrorFill
+
+
 class DeskChanged(Event, frozen=True):
     """Switches or cursors of the shard."""
 
@@ -196,6 +208,8 @@ AnyEvent = (
     | ChildOrderRouted
     | ChildOrderUpdated
     | CaseOpened
+    | ExecutionKept
+    | ErrorBooked
     | DeskChanged
     | MarginNoted
     | SwapAccrued

@@ -38,6 +38,8 @@ class TransactionKind(StrEnum):
     """The house pays what a client would owe."""
     CORRECTION = "correction"
     """Reverses or re-prices a deal: two people decide."""
+    ERROR_PNL = "error_pnl"
+    """What the house's error account won or lost at a provider."""
     PRICE_SHIFT = "price_shift"
     """What a spread limit or a guarantee put between the provider's price and the client's."""
 

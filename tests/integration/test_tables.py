@@ -9,7 +9,10 @@ from django.db import connection
 from engine import tables
 
 ALL = (*tables.WRITTEN, tables.SHARD, tables.LP_INBOX, tables.CONFIG)
-OWNED_BY_OTHERS = {"lp_order": {"dispatch_state", "dispatched_at"}}
+OWNED_BY_OTHERS = {
+    "lp_order": {"dispatch_state", "dispatched_at"},
+    "lp_case": {"is_settled", "settled_by", "settled_at", "note"},
+}
 """Columns that the engine never writes; each must be nullable or have a default."""
 
 pytestmark = pytest.mark.django_db
@@ -83,10 +86,19 @@ def test_a_posting_is_shown_on_both_sides_and_sums_to_zero() -> None:
     assert postings == [("bank", "-12.34000000"), ("client:1", "12.34000000")]
 
 
-@pytest.mark.parametrize("table", ["ledger_transfer", "deal", "lp_inbox", "config_version", "operations_auditentry"])
+@pytest.mark.parametrize(
+    "table",
+    ["ledger_transfer", "deal", "lp_inbox", "lp_execution", "error_fill", "config_version", "operations_auditentry"],
+)
 @pytest.mark.parametrize("change", ["DELETE FROM {}", "UPDATE {} SET {} = {}"])
 def test_history_cannot_be_changed(table: str, change: str) -> None:
-    column = {"ledger_transfer": "line", "deal": "id", "lp_inbox": "seq", "config_version": "version"}.get(table, "id")
+    column = {
+        "ledger_transfer": "line",
+        "deal": "id",
+        "lp_inbox": "seq",
+        "lp_execution": "volume",
+        "config_version": "version",
+    }.get(table, "id")
     with pytest.raises(Exception, match=f"{table} is append-only") as refusal:
         rows(change.format(table, column, column))
     assert isinstance(refusal.value.__cause__, psycopg.errors.InsufficientPrivilege)

@@ -27,16 +27,27 @@ from trading.commands import (
     Deposit,
     ExpireOrders,
     GrantCredit,
+    LiftHalt,
     ModifyOrder,
     ModifyProtection,
     RequestWithdrawal,
     ReversePosition,
+    SettleLeg,
     SettleWithdrawal,
     Which,
 )
 from trading.desk import MarginNoteKind
-from trading.events import ChildOrderRouted, CommandKeyed, DealMade, MarginNoted, OrderRouted, PositionOpened
-from trading.liquidity import LpOrder, ReportKind
+from trading.events import (
+    ChildOrderRouted,
+    CommandKeyed,
+    DealMade,
+    ErrorBooked,
+    ExecutionKept,
+    MarginNoted,
+    OrderRouted,
+    PositionOpened,
+)
+from trading.liquidity import LpOrder, ReportKind, Settlement, is_settled
 from trading.orders import DealEntry, Order, OrderType, Side, TimeInForce
 from trading.positions import Position
 from trading.protection import ProtectionTerms, StopTriggerMethod
@@ -51,7 +62,9 @@ class History:
         self.random = random.Random(seed)
         self.world = World(every_rule())
         self.counts: Counter[str] = Counter()
-        self.said: list[tuple[LpOrder, dict[str, object]]] = []
+        self.said: list[tuple[LpOrder, dict[str, Any]]] = []
+        self.undone: dict[str, Decimal] = {}
+        """What is left of fills that were taken back or corrected, by ExecID."""
         self.lp_books: Counter[tuple[str, str]] = Counter()
         self.accounts = [
             self.world.open_account(1, currency="USD", group="retail", deposit="50000"),
@@ -77,7 +90,7 @@ class History:
             (self.repeat, 4), (self.protect, 8), (self.change, 6), (self.take_back, 3), (self.expire, 2),
             (self.wait, 5), (self.lose_memory, 1), (self.close_by, 8), (self.reverse, 6), (self.close_many, 1),
             (self.rest_pair, 4), (self.move_money, 4), (self.top_up, 10),
-            (self.risk, 30),
+            (self.risk, 30), (self.misbehave, 8), (self.settle, 1),
         ]  # fmt: skip
         names, weights = zip(*moves, strict=True)
         for step in range(operations):
@@ -233,31 +246,111 @@ class History:
         if not legs:
             return
         leg = self.random.choice(legs)
-        kind = self.random.choices(["fill", "part", "reject", "cancel", "ack"], [50, 25, 10, 5, 10])[0]
-        rest = leg.quantity - leg.filled_volume * leg.quantity / leg.volume
-        if kind == "part":
-            lots = (leg.volume - leg.filled_volume) * self.random.randint(1, 9) / 10
-            self.fill(leg, max(Decimal("0.01"), lots.quantize(Decimal("0.01"))) * leg.quantity / leg.volume)
+        kind = self.random.choices(["fill", "part", "reject", "cancel", "ack", "early end"], [50, 25, 10, 5, 10, 5])[0]
+        rest = leg.volume - leg.filled_volume
+        some = max(Decimal("0.01"), (rest * self.random.randint(1, 9) / 10).quantize(Decimal("0.01")))
+        if leg.missing:
+            self.fill(leg, leg.missing)
+        elif kind == "part":
+            self.fill(leg, some)
         elif kind == "fill":
             self.fill(leg, rest)
+        elif kind == "early end":  # before the fills that it counts
+            counted = (leg.filled_volume + some) * leg.quantity / leg.volume
+            self.world.report(leg, ReportKind.CANCELED, cum_qty=counted, text=kind)
         else:
             kinds = {"reject": ReportKind.REJECTED, "cancel": ReportKind.CANCELED, "ack": ReportKind.ACKNOWLEDGED}
             self.world.report(leg, kinds[kind], lp_order_id=f"O{leg.id}", text=kind)
 
-    def fill(self, leg: LpOrder, quantity: Decimal) -> None:
-        base, digits = SYMBOLS[leg.symbol]
-        price = Decimal(base) + Decimal(1).scaleb(-digits) * self.random.randint(-400, 400)
-        fields = {"last_px": price, "last_qty": quantity, "exec_id": f"X{len(self.said)}"}
-        self.said.append((leg, fields))
-        self.lp_books[leg.lp, leg.symbol] += leg.side.sign * quantity  # type: ignore[assignment]
-        self.world.report(leg, ReportKind.FILL, **fields)
+    def fill(self, leg: LpOrder, lots: Decimal, **fields: Any) -> None:
+        """The provider deals these lots; its own book is what it says."""
+        said = {
+            "last_px": self.some_price(leg.symbol),
+            "last_qty": lots * leg.quantity / leg.volume,
+            "exec_id": f"X{len(self.said)}",
+            "side": leg.side,
+            **fields,
+        }
+        self.said.append((leg, said))
+        self.count(leg, said["side"].sign * said["last_qty"])
+        self.world.report(leg, ReportKind.FILL, **said)
+
+    def count(self, leg: LpOrder, quantity: Decimal) -> None:
+        self.lp_books[leg.lp, leg.symbol] += quantity  # type: ignore[assignment]
+
+    def some_price(self, symbol: str) -> Decimal:
+        base, digits = SYMBOLS[symbol]
+        return Decimal(base) + Decimal(1).scaleb(-digits) * self.random.randint(-400, 400)
 
     def repeat(self) -> None:
         """A provider repeats an old fill, word for word."""
         if self.said:
             leg, fields = self.random.choice(self.said)
-            if leg.cl_ord_id in self.world.state.legs:
-                self.world.report(leg, ReportKind.FILL, **fields)
+            assert self.world.report(leg, ReportKind.FILL, **fields).events == []
+
+    def misbehave(self) -> None:
+        """A provider does what it must not."""
+        live = [leg for leg in self.world.state.legs.values() if not leg.missing]
+        ended = [x for name, x in self.world.legs.items() if name not in self.world.state.legs and not is_settled(x)]
+        kind = self.random.choice(["late", "excess", "orphan", "wrong side", "conflict", "bust", "correct"])
+        lots = Decimal(self.random.randint(1, 30)) / 100
+        if kind == "late" and ended:
+            self.fill(self.random.choice(ended), lots)
+        elif kind == "excess" and live:
+            leg = self.random.choice(live)
+            self.fill(leg, leg.volume - leg.filled_volume + lots)
+        elif kind == "orphan" and ended:
+            self.fill(self.random.choice(ended), lots, cl_ord_id=f"nobody's {len(self.said)}")
+        elif kind == "wrong side" and live:
+            leg = self.random.choice(live)
+            self.fill(leg, lots, side=leg.side.opposite)
+        elif kind == "conflict" and self.said:
+            leg, said = self.random.choice(self.said)
+            self.world.report(leg, ReportKind.FILL, **{**said, "last_px": said["last_px"] + 1})
+        elif kind == "bust" and self.said:
+            self.take_back_fill(*self.random.choice(self.said))
+        elif kind == "correct" and self.said:
+            self.correct_fill(*self.random.choice(self.said))
+        else:
+            return
+        self.counts[kind] += 1
+
+    def take_back_fill(self, leg: LpOrder, said: dict[str, Any]) -> None:
+        standing = self.standing(said)
+        self.undone[said["exec_id"]] = Decimal(0)
+        self.count(leg, -said["side"].sign * standing)
+        self.world.report(leg, ReportKind.BUST, exec_ref_id=said["exec_id"])
+
+    def correct_fill(self, leg: LpOrder, said: dict[str, Any]) -> None:
+        standing, size = self.standing(said), leg.quantity / leg.volume
+        quantity = self.random.randint(1, 50) * size / 100
+        if standing:
+            self.undone[said["exec_id"]] = quantity
+            self.count(leg, said["side"].sign * (quantity - standing))
+        price = self.some_price(leg.symbol)
+        terms = {"exec_ref_id": said["exec_id"], "side": said["side"], "last_qty": quantity, "last_px": price}
+        self.world.report(leg, ReportKind.CORRECT, **terms)
+
+    def standing(self, said: dict[str, Any]) -> Decimal:
+        """What is left of a fill after busts and corrections, in units of base."""
+        quantity: Decimal = self.undone.get(said["exec_id"], said["last_qty"])
+        return quantity
+
+    def settle(self) -> None:
+        """The desk says what became of an order, or that a provider may be dealt with again."""
+        name, people = self.world.request(), {"actor": "staff:1", "approved_by": "staff:2"}
+        for lp, symbol in self.world.state.desk.halts:
+            self.world.run(LiftHalt(id=name, key=name, lp=lp, symbol=symbol))
+            return
+        for leg in self.world.state.legs.values():
+            terms: dict[str, Any] = {"outcome": Settlement.NOT_FILLED}
+            if self.random.random() < 0.5:
+                quantity = (leg.volume - leg.filled_volume) * leg.quantity / leg.volume
+                terms = {"outcome": Settlement.FILLED, "quantity": quantity, "price": self.some_price(leg.symbol)}
+                self.count(leg, leg.side.sign * quantity)
+            done = self.world.run(SettleLeg(id=name, key=name, cl_ord_id=leg.cl_ord_id, **terms, **people))
+            assert done.events, "settled"
+            return
 
     def move_money(self) -> None:
         """Somebody takes money out, gives some, or settles what waits."""
@@ -298,14 +391,16 @@ class History:
 
     def finish(self) -> None:
         """Orders are taken back, providers answer what is open, clients close what they hold: everybody must end flat."""
-        for symbol, (base, digits) in SYMBOLS.items():
-            self.world.price(symbol, base, str(Decimal(base) + Decimal(1).scaleb(-digits)))
-        while self.world.state.legs or self.world.state.positions:
+        while self.world.state.legs or self.world.state.positions or self.world.state.desk.errors:
+            self.world.wait(400)
+            for symbol, (base, digits) in SYMBOLS.items():
+                self.world.price(symbol, base, str(Decimal(base) + Decimal(1).scaleb(-digits)))
+            self.expire()
             for account in self.accounts:
                 name = self.world.request()
                 self.world.run(CancelAll(id=name, key=name, account=account))
             for leg in list(self.world.state.legs.values()):
-                self.fill(leg, (leg.volume - leg.filled_volume) * leg.quantity / leg.volume)
+                self.fill(leg, leg.missing or leg.volume - leg.filled_volume)
             for position in list(self.world.state.positions.values()):
                 if position.locked == 0:
                     self.world.close(position.account, position.id)
@@ -337,6 +432,8 @@ class History:
             (ChildOrderRouted, lambda event: event.leg.cl_ord_id),
             (PositionOpened, lambda event: event.position.id),
             (CommandKeyed, lambda event: (event.account, event.key)),
+            (ExecutionKept, lambda event: event.execution.key),
+            (ErrorBooked, lambda event: event.fill.id),
         ):
             said = Counter(key(event) for event in events if isinstance(event, kind))
             assert [one for one, times in said.items() if times > 1] == [], kind.__name__
@@ -350,6 +447,9 @@ class History:
         for position in self.world.state.positions.values():
             size = self.world.config.instruments[position.symbol].contract_size
             at_providers[position.lp, position.symbol] += position.side.sign * position.volume_a * size  # type: ignore[assignment]
+        for holding in self.world.state.desk.errors:
+            size = self.world.config.instruments[holding.symbol].contract_size
+            at_providers[holding.lp, holding.symbol] += holding.volume * size  # type: ignore[assignment]
         for key in set(self.lp_books) | {k for k in at_providers if k[0]}:
             assert self.lp_books[key] == at_providers[key], key
 
@@ -362,6 +462,8 @@ def test_random_histories_conserve_money_and_positions(seed: int) -> None:
     assert history.notes() >= {MarginNoteKind.MARGIN_CALL, MarginNoteKind.POSITION_CLOSED}, f"seed {seed}: no stop-out"
     assert len(history.said) > 100, f"seed {seed} hardly traded: {history.counts}"
     entries = Counter(deal.entry for deal in history.world.deals())
+    wrong = {"late", "excess", "orphan", "wrong side", "conflict", "bust", "correct"}
+    assert wrong <= set(history.counts), f"seed {seed} saw too little go wrong: {history.counts}"
     assert set(entries) == set(DealEntry), f"seed {seed} never closed in every way: {entries}"
 
 

@@ -6,7 +6,7 @@ Nothing here asks the engine how it adds up. The state is only read to be compar
 from collections import defaultdict
 from decimal import Decimal
 
-from engine.core import Executed, Prior, execute
+from engine.core import Executed, Prior
 from tests.support.world import World
 from trading.commands import AnyCommand, SplitInstrument
 from trading.events import DealMade, Event, LedgerPosted, SwapAccrued
@@ -33,11 +33,11 @@ class TapedWorld(World):
     turn = 0
     """How often its memory was lost."""
 
-    def run(self, command: AnyCommand, prior: Prior = Prior()) -> Executed:  # noqa: B008  an immutable value
+    def run(self, command: AnyCommand, prior: Prior | None = None) -> Executed:
         if not hasattr(self, "tape"):
             self.tape = []
-        done = execute(self.state, command, self.now_us, prior)
-        self.executed.append(done)
+        prior = prior or self.prior(command)
+        done = super().run(command, prior)
         self.tape.append(Entry(command, self.now_us, prior, done, self.turn))
         return done
 

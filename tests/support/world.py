@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from engine.core import Executed, execute, take_quote
-from engine.state import State
+from engine.state import Prior, State
 from tests.support.builders import config as demo_config
 from tests.support.builders import lp_top
 from trading.accounts import ClientClass
@@ -24,9 +24,9 @@ from trading.commands import (
     PlaceOrder,
 )
 from trading.configuration import Config, Markup
-from trading.events import ChildOrderRouted
+from trading.events import ChildOrderRouted, ChildOrderUpdated, ExecutionKept
 from trading.ledger import Transfer
-from trading.liquidity import ExecutionReport, LpOrder, ReportKind
+from trading.liquidity import Execution, ExecutionReport, LpOrder, ReportKind, related
 from trading.orders import Deal, Order, Side
 from trading.overrides import Override
 from trading.positions import Position
@@ -47,6 +47,9 @@ class World:
         self.requests = 0
         self.execs = 0
         self.executed: list[Executed] = []
+        self.executions: list[Execution] = []
+        self.legs: dict[str, LpOrder] = {}
+        """All there ever were, and all executions: what the database would know."""
 
     # --- what the outside does ---
 
@@ -63,10 +66,25 @@ class World:
     def wait(self, seconds: float) -> None:
         self.now_us += int(seconds * SECOND)
 
-    def run(self, command: AnyCommand) -> Executed:
-        done = execute(self.state, command, self.now_us)
+    def run(self, command: AnyCommand, prior: Prior | None = None) -> Executed:
+        done = execute(self.state, command, self.now_us, prior or self.prior(command))
         self.executed.append(done)
+        for event in done.events:
+            if isinstance(event, ExecutionKept):
+                self.executions.append(event.execution)
+            elif isinstance(event, ChildOrderRouted | ChildOrderUpdated):
+                self.legs[event.leg.cl_ord_id] = event.leg
         return done
+
+    def prior(self, command: AnyCommand) -> Prior:
+        """What the loop would have looked up before the command."""
+        if not isinstance(command, ApplyExecution):
+            return Prior()
+        report = command.report
+        named = [x for x in self.executions if x.lp == report.lp]
+        executions = related(report, lambda name: [x for x in named if name in (x.exec_id, x.ref)])
+        leg = None if report.cl_ord_id in self.state.legs else self.legs.get(report.cl_ord_id)
+        return Prior(leg=leg, executions=tuple(executions.values()))
 
     def request(self) -> str:
         self.requests += 1

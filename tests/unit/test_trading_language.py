@@ -25,6 +25,7 @@ from trading.commands import (
     ExpireOrders,
     GrantBonus,
     GrantCredit,
+    LiftHalt,
     ModifyOrder,
     ModifyProtection,
     OpenAccount,
@@ -37,6 +38,7 @@ from trading.commands import (
     RollOver,
     SetSwitch,
     SettleCommission,
+    SettleLeg,
     SettleWithdrawal,
     SplitInstrument,
     SwitchScope,
@@ -44,7 +46,7 @@ from trading.commands import (
     body,
 )
 from trading.ledger import BANK, HOUSE_COMMISSION, client_account, house_pnl, lp_account
-from trading.liquidity import ExecutionReport, ReportKind
+from trading.liquidity import ExecutionReport, ReportKind, Settlement
 from trading.orders import TERMINAL, TRANSITIONS, OrderStatus, Side
 from trading.protection import ProtectionTerms
 from trading.refusals import REGISTRY, Refusal
@@ -222,6 +224,9 @@ EACH: tuple[Command, ...] = (
     ExpireInstrument(id="1", key="k", symbol="XAUUSD", price=Decimal(2400)),
     CorrectDeal(id="1", key="k", deal_id=3),
     CorrectDeal(id="1", key="k", deal_id=3, price=Decimal("1.10000")),
+    SettleLeg(id="1", key="k", cl_ord_id="T0-1", outcome=Settlement.NOT_FILLED),
+    SettleLeg(id="1", key="k", cl_ord_id="T0-1", outcome=Settlement.FILLED, quantity=Decimal(1), price=Decimal(2)),
+    LiftHalt(id="1", key="k", lp="YOFX1", symbol="EURUSD"),
 )
 
 

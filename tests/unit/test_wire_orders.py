@@ -83,7 +83,7 @@ def test_the_order_of_fields_does_not_matter() -> None:
     ("exec_type", "kind"),
     [
         ("0", "acknowledged"), ("A", "acknowledged"), ("F", "fill"), ("4", "canceled"), ("C", "canceled"), ("8", "rejected"),
-        ("I", "status"), ("G", "other"), ("H", "other"), ("D", "other"), ("3", "other"), ("1", "other"), ("", "other"),
+        ("I", "status"), ("3", "canceled"), ("G", "other"), ("H", "other"), ("D", "other"), ("1", "other"), ("", "other"),
         ("f", "other"), ("FF", "other"),
     ],
 )  # fmt: skip
