@@ -1,9 +1,9 @@
 """Which provider gets the market's part: the best price among those that can take it now.
 
-A provider can take it when it is enabled, trades the symbol, its trade session is up, its price is fresh, and the part
-is not below its minimum. Among those that show the full size the best price wins, then the lower priority number, then
-the name. Where nobody shows the full size, the one that shows most gets it (among equals, the best price): an
-immediate-or-cancel order fills what is there.
+A provider can take it when it is enabled, trades the symbol, neither a person nor its circuit breaker has stopped it, its
+trade session is up, its price is fresh, and the part is not below its minimum. Among those that show the full size the best
+price wins, then the lower priority number, then the name. Where nobody shows the full size, the one that shows most gets it
+(among equals, the best price): an immediate-or-cancel order fills what is there.
 """
 
 from collections.abc import Callable, Collection
@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from trading.breaker import why_barred
 from trading.configuration import LpInstrument, LpSettings
 from trading.decisions import Decision, LpCandidate, RoutingFacts
 from trading.numbers import ONE, ZERO, is_on_step, plain
@@ -89,7 +90,7 @@ def next_provider(facts: RoutingFacts, decision: Decision, tried: Collection[str
 
 
 def standing(facts: RoutingFacts, lp: LpSettings, part: Decimal) -> LpCandidate:
-    """How one given provider stands for `part`, whether or not it is enabled for new risk."""
+    """How one given provider stands for `part`, whether or not it is enabled or stopped for new risk."""
     top = _top_of(facts, lp.name)
     fault = _price_fault(facts, lp.name, top)
     price, size = _dealt_side(top, facts.side)
@@ -106,7 +107,7 @@ def _offer(facts: RoutingFacts, lp: LpSettings, part_for: PartFor) -> _Offer:
     price, size = _dealt_side(top, facts.side)
     terms = lp.instruments.get(facts.instrument.symbol)
     part = part_for(terms) if terms else ZERO
-    fault = _terms_fault(facts, lp, terms, part) or _price_fault(facts, lp.name, top)
+    fault = _terms_fault(facts, lp, terms, part) or _bar(facts, lp.name) or _price_fault(facts, lp.name, top)
     return _Offer(settings=lp, part=part, top=top, price=price, size=size, fault=fault)
 
 
@@ -131,6 +132,12 @@ def _terms_fault(facts: RoutingFacts, lp: LpSettings, terms: LpInstrument | None
         size = f"from {plain(terms.volume_min)} lots in steps of {plain(terms.volume_step)}"
         return f"{lp.name} deals {size}, which does not fit the part."
     return "" if lp.enabled else f"{lp.name} is disabled."
+
+
+def _bar(facts: RoutingFacts, lp: str) -> str:
+    """An open circuit breaker or a person's word; closes are not held to it."""
+    why = why_barred(facts.breakers, facts.killed_lps, lp, facts.now_us)
+    return f"{lp} gets no new risk, {why}." if why else ""
 
 
 def _price_fault(facts: RoutingFacts, lp: str, top: LpTop | None) -> str:

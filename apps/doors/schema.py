@@ -586,8 +586,8 @@ class ACCOUNT_CHANGES(_Shape):  # noqa: N801
 
 
 class SWITCH_REQUEST(_Shape):  # noqa: N801
-    scope = serializers.CharField(help_text="firm, symbol or account")
-    target = serializers.CharField(required=False, help_text="the symbol, or the account's number")
+    scope = serializers.CharField(help_text="firm, symbol, account or lp")
+    target = serializers.CharField(required=False, help_text="the symbol, the account's number, or the provider's name")
     stops = serializers.BooleanField()
 
 
@@ -595,6 +595,7 @@ class SWITCHES(_Shape):
     firm = serializers.BooleanField()
     symbols = serializers.ListField(child=serializers.CharField())
     accounts = serializers.ListField(child=serializers.IntegerField())
+    lps = serializers.ListField(child=serializers.CharField())
 
 
 class DIVIDEND_REQUEST(_Shape):  # noqa: N801

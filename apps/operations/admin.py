@@ -188,6 +188,7 @@ class FirmSettingsAdmin(PublishingAdmin):
     fieldsets = (
         ("Risk", {"fields": ("stp_only",)}),
         ("Regulation", {"fields": ("regulation",)}),
+        ("Circuit breakers of liquidity providers", {"fields": ("breaker",)}),
     )
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -13,10 +13,12 @@ from apps.operations.terms import (
     FIRM_TERMS,
     GROUP_TERMS,
     INSTRUMENT_TERMS,
+    breaker_value,
     group_value,
     instrument_value,
     regulation_value,
 )
+from trading.breaker import breaker_problems
 from trading.configuration import ConfigurationRefused, group_problems
 from trading.overrides import value_problem
 from trading.publishable import instrument_problems
@@ -81,6 +83,7 @@ class FirmSettingsForm(TermsForm):
     def problems(self, row: FirmSettings) -> Iterable[str]:
         rules = regulation_value(row)
         yield from regulation_problems(rules)
+        yield from breaker_problems(breaker_value(row))
         used = Account.objects.exclude(jurisdiction="").values_list("jurisdiction", flat=True).distinct()
         missing = sorted(set(used) - {rule.jurisdiction for rule in rules})
         if missing:

@@ -187,6 +187,12 @@ class FirmSettings(models.Model):
         help_text="What the law says per jurisdiction and client class, each rule from its date on. Empty: the seeded rules "
         "of ESMA, the FCA and ASIC.",
     )
+    breaker = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="When a provider that rejects gets no new risk for a while: window_us, outcomes_min, reject_percent, "
+        "pause_us, pause_us_max. Empty: 50 % of at least 5 in 10 s, for 30 s, doubled up to 5 min.",
+    )
 
     class Meta:
         verbose_name_plural = "firm settings"

@@ -19,7 +19,7 @@ from apps.doors.ids import uuid7
 from apps.instruments.models import Currency, Instrument
 from apps.liquidity.models import LiquidityProvider
 from apps.operations.models import AuditEntry, ConfigVersion, FirmSettings
-from apps.operations.terms import clock_speed, group_value, instrument_value, regulation_value, short
+from apps.operations.terms import breaker_value, clock_speed, group_value, instrument_value, regulation_value, short
 from apps.orders.models import Order
 from apps.orders.queries import LIVE
 from apps.positions.models import Position
@@ -120,6 +120,7 @@ def build_config(before: Config | None) -> Config:
         command_valid_us_max=int(COMMAND_VALID_US_MAX * clock_speed()),
         leg_valid_us=int(LEG_VALID_US * clock_speed()),
         regulation=regulation_value(firm),
+        breaker=breaker_value(firm),
         stp_only=firm is not None and firm.stp_only,
     )
 

@@ -276,7 +276,7 @@ def _jurisdiction(fields: Fields) -> str:
 
 
 class SwitchesView(CommandView):
-    """Where new risk is stopped: of everybody, in one symbol, of one account. Closing is always possible."""
+    """Where new risk is stopped: of everybody, in one symbol, of one account, at one provider. Closing is always possible."""
 
     action = "set_switch"
     right = "operations.stop_trading"
@@ -299,7 +299,7 @@ class SwitchesView(CommandView):
         target = fields.text("target", length_max=20, default="")
         stops = fields.flag("stops")
         if (scope is SwitchScope.FIRM) is bool(target):
-            fields.error("target", "A symbol or an account's number; nothing for the firm.")
+            fields.error("target", "A symbol, an account's number or a provider; nothing for the firm.")
         if scope is SwitchScope.ACCOUNT and target and not WHOLE.fullmatch(target):
             fields.error("target", "An account's number.")
         fields.done()

@@ -16,6 +16,7 @@ from apps.instruments.models import Instrument
 from apps.operations.models import FirmSettings
 from apps.times import micros
 from trading import configuration, instruments
+from trading.breaker import BreakerTerms
 from trading.calendar import SessionTerms
 from trading.charges.fees import FeeSchedule
 from trading.charges.swap import SwapFreeTerms, SwapTerms
@@ -55,7 +56,7 @@ GROUP_TERMS: dict[str, Any] = {
     "controls": AccountControls,
     "day_trades": DayTradeTerms | None,
 }
-FIRM_TERMS: dict[str, Any] = {"regulation": tuple[RegulatoryRule, ...]}
+FIRM_TERMS: dict[str, Any] = {"regulation": tuple[RegulatoryRule, ...], "breaker": BreakerTerms}
 """Columns that hold JSON, and what they hold."""
 
 
@@ -104,6 +105,18 @@ def regulation_value(row: FirmSettings | None) -> tuple[RegulatoryRule, ...]:
         return SEEDED
     found: tuple[RegulatoryRule, ...] = _converted(row, FIRM_TERMS, "the firm")["regulation"]
     return found
+
+
+def breaker_value(row: FirmSettings | None) -> BreakerTerms:
+    """When a provider's circuit breaker opens, its times stretched to the clock's speed. Raises ConfigurationRefused."""
+    terms: BreakerTerms = BreakerTerms() if row is None else _converted(row, FIRM_TERMS, "the firm")["breaker"]
+    speed = clock_speed()
+    return msgspec.structs.replace(
+        terms,
+        window_us=int(terms.window_us * speed),
+        pause_us=int(terms.pause_us * speed),
+        pause_us_max=int(terms.pause_us_max * speed),
+    )
 
 
 def _converted(row: Model, kinds: dict[str, Any], where: str) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Auditor:
     def __init__(self, *, expired_for_max: timedelta = EXPIRED_FOR_MAX) -> None:
         self.looks = 0
         self.longest_s: dict[str, float] = {}
+        self.last_s: dict[str, float] = {}
         """Per check, and under `look` all of them together."""
         self._expired_for_max = expired_for_max
         self._transaction = self._deal = 0
@@ -124,6 +125,7 @@ class Auditor:
         return found
 
     def _took(self, name: str, seconds: float) -> None:
+        self.last_s[name] = seconds
         self.longest_s[name] = max(self.longest_s.get(name, 0.0), seconds)
 
     # ---------------------------------------------------------------------------------------------------------- money
@@ -343,6 +345,14 @@ NEW_MESSAGES = """
 SELECT account, count(*), min(account_seq), max(account_seq) FROM outbox
 WHERE shard = %s AND shard_seq > %s GROUP BY 1
 """
+LEG_UNKNOWN = "leg_unknown"
+"""The alert that a provider does not say what became of a leg: a person knows."""
+SILENT_LEGS = f"""
+SELECT l.cl_ord_id, l.lp, l.status, l.dispatch_state, greatest(l.updated_at, l.dispatched_at) FROM lp_order l
+LEFT JOIN alert a ON a.key = %s || l.cl_ord_id AND a.cleared_at IS NULL
+WHERE l.{LEG_IS_LIVE} AND a.key IS NULL AND greatest(l.updated_at, l.dispatched_at) < %s
+    AND NOT EXISTS (SELECT 1 FROM lp_inbox i WHERE i.cl_ord_id = l.cl_ord_id AND i.lp = l.lp AND i.received_at >= %s)
+"""
 SPLITS = """
 SELECT s ->> 0, to_timestamp((s ->> 1)::bigint / 1000000.0) FROM shard h
 JOIN engine_batch b ON b.shard = h.shard AND b.seq = h.seq
@@ -373,6 +383,19 @@ def nothing_waits_in_vain(connection: Connection) -> list[str]:
             f" AND id NOT IN (SELECT position_id FROM trade_order WHERE {IN_FLIGHT})",
             "I8: position {} has {} locked and no order that closes it",
         )
+    )
+
+
+def legs_are_attended(connection: Connection, now_at: datetime, *, silent_for_max: timedelta) -> list[str]:
+    """I8: nothing that a provider may hold has been without a word for so long, unless its dispatcher has called a person.
+
+    A word is a report in the inbox, a change of the leg, or its dispatch. Both times are business time.
+    """
+    return _found(
+        connection,
+        SILENT_LEGS,
+        "I8: leg {} at {} is {} ({}) and nothing was heard of it since {}",
+        (f"{LEG_UNKNOWN}:", now_at - silent_for_max, now_at - silent_for_max),
     )
 
 

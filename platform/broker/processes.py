@@ -91,6 +91,7 @@ def house(layout: Layout) -> list[Spec]:
         ),
         *(lp_session(lp, session, beating) for lp in LPS for session in ("price", "trade")),
         Spec("quotes", python("lp_adapters.manager"), stop_rank=COUNTERPARTIES, is_ready=beating("quotes")),
+        Spec("auditor", python("broker.audit"), after=("engine",), stop_rank=DOORS, is_ready=beating("auditor")),
         Spec("web", web(layout.http_port), after=("engine",), stop_rank=DOORS, is_ready=answers_on(layout.http_port)),
         Spec("stream", stream(layout.stream_port), stop_rank=DOORS, is_ready=answers_on(layout.stream_port)),
         Spec("worker", celery("worker", "--pool", "threads", "--concurrency", "2"), stop_rank=DOORS),

@@ -16,6 +16,7 @@
 | `config` | channel | a new configuration version was published (payload: the number) |
 | `health:{process}` | hash | pid, state, at (wall seconds), detail (JSON); lives 15 s |
 | `health:engine` | hash | the same of the engine that owns the shard; `health:engine-{name}` of one that stands by |
+| `audit` | string | what the auditor's checks found last, for the metrics: JSON; lives 60 s |
 | `lp:counters:{lp}` | hash | prices received and dropped by reason (lp_adapters.aggregation.Verdict) |
 """
 
@@ -25,6 +26,7 @@ NUDGE_ENGINE = "nudge:engine"
 CONFIG = "config"
 OWNER = "engine"
 """The process that owns the shard, whichever that is."""
+AUDIT = "audit"
 QUOTE_TTL_S = 60
 STATE_TTL_S = 15
 

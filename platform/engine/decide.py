@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from engine.breakers import judge_provider
 from engine.closeby import close_by
 from engine.closes import close_position, modify_protection
 from engine.corporate import expire_instrument, pay_dividend, split_instrument
@@ -78,7 +79,9 @@ LEVERAGE_MAX = 1000
 def decide(work: Work, command: AnyCommand, prior: Prior) -> None:
     """Carry out one command on the work bench. Prices and provider reports are not keyed; everything else is, for ever."""
     if isinstance(command, ApplyExecution):
+        leg = work.state.legs.get(command.report.cl_ord_id)
         apply_execution(work, command, prior)
+        judge_provider(work, leg)
         return
     if isinstance(command, QuoteArrived):
         on_quote(work, command.quote, command.accounts)

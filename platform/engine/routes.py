@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
+from engine.breakers import note_sent
 from engine.gates import stp_only
 from engine.work import Work
 from trading.configuration import LpSettings
@@ -20,7 +21,7 @@ from trading.quotes import Quote
 
 def routing_facts(work: Work, order: Order, quote: Quote) -> RoutingFacts:
     """Everything the router may look at for one order."""
-    account = work.account(order.account)
+    account, desk = work.account(order.account), work.state.desk
     return RoutingFacts(
         account=account.id,
         group=account.group,
@@ -33,6 +34,8 @@ def routing_facts(work: Work, order: Order, quote: Quote) -> RoutingFacts:
         config_version=work.config.version,
         now_us=work.now_us,
         stp_only="" if order.closes else stp_only(work, account, order.symbol),
+        breakers=desk.breakers,
+        killed_lps=desk.switches.lps,
     )
 
 
@@ -120,6 +123,7 @@ def send_leg(work: Work, order: Order, lp: str, *, price: Decimal | None = None)
             )
         )
     )
+    note_sent(work, lp, f"T{work.state.shard}-{number}")
     return order
 
 

@@ -17,8 +17,9 @@ from engine.nets import Nets
 from engine.tidy import Tidy
 from engine.watch import Watches
 from trading.accounts import Account, DayTurnover
+from trading.breaker import Breaker
 from trading.configuration import Config
-from trading.controls import RecentOrders, Throttle
+from trading.controls import KillSwitches, RecentOrders, Throttle
 from trading.desk import CommissionBlock, CommissionDay, Desk, ErrorHolding
 from trading.effective import EffectiveTerms
 from trading.events import (
@@ -591,7 +592,7 @@ def _layout() -> str:
     """Which fields are hashed, in short: hashes of different layouts cannot be compared."""
     kinds = (
         Account, DayTurnover, Order, OrderCommission, ProtectionTerms, Position, Protection, LpOrder, Counters, Desk,
-        ErrorHolding, CommissionBlock, CommissionDay, Transfer,
+        ErrorHolding, KillSwitches, Breaker, CommissionBlock, CommissionDay, Transfer,
     )  # fmt: skip
     names = repr([(kind.__name__, kind.__struct_fields__) for kind in kinds])
     return hashlib.sha256(names.encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""The desk's kill switches: stop new risk of everybody, in one symbol or of one account, and allow it again."""
+"""The desk's kill switches: stop new risk of everybody, in one symbol, of one account, at one provider; and allow it again."""
 
 from msgspec.structs import replace
 
@@ -6,9 +6,11 @@ from engine.replies import Asked, late, refuse, use_key
 from engine.work import Work
 from trading import controls
 from trading.answers import Answer
+from trading.breaker import Breakers, after_reset, breaker_of
 from trading.checks import Refused
 from trading.commands import SetSwitch, SwitchScope
 from trading.controls import KillSwitches
+from trading.desk import Desk
 from trading.events import DeskChanged
 from trading.refusals import Refusal
 
@@ -19,12 +21,12 @@ def set_switch(work: Work, command: SetSwitch, asked: Asked) -> None:
     if refused is not None:
         refuse(work, asked, refused)
         return
-    switches = _switched(desk.switches, command)
-    if switches == desk.switches:
+    after = _after(desk, command)
+    if after == desk:
         refuse(work, asked, Refused(Refusal.NO_CHANGES, "the switch stands so already"))
         return
     use_key(work, asked, 0)
-    work.emit(DeskChanged(replace(desk, switches=switches)))
+    work.emit(DeskChanged(after))
     work.answer(command.reply_to, Answer(command_id=command.id))
 
 
@@ -40,6 +42,9 @@ def _check_target(work: Work, command: SetSwitch) -> Refused | None:
         case SwitchScope.ACCOUNT:
             if _number(target) not in work.state.accounts:
                 return Refused(Refusal.UNKNOWN_ACCOUNT, "there is no such account")
+        case SwitchScope.LP:
+            if target not in work.config.lps and target not in switches.lps:
+                return Refused(Refusal.INVALID_REQUEST, "there is no such liquidity provider")
     return None
 
 
@@ -48,11 +53,27 @@ def _number(target: str) -> int:
     return int(target) if target.isascii() and target.isdigit() and len(target) < 20 else 0
 
 
+def _after(desk: Desk, command: SetSwitch) -> Desk:
+    """A provider that a person allows again starts with a closed breaker, also where nobody had killed it."""
+    switches = _switched(desk.switches, command)
+    if command.scope is SwitchScope.LP and not command.stops:
+        return replace(desk, switches=switches, breakers=_closed(desk, command.target))
+    return replace(desk, switches=switches)
+
+
+def _closed(desk: Desk, lp: str) -> Breakers:
+    """What a closed breaker has counted stays: there is nothing to allow."""
+    return after_reset(desk.breakers, lp) if breaker_of(desk.breakers, lp).pause_us else desk.breakers
+
+
 def _switched(switches: KillSwitches, command: SetSwitch) -> KillSwitches:
     if command.scope is SwitchScope.FIRM:
         return controls.kill_firm(switches) if command.stops else controls.revive_firm(switches)
     if command.scope is SwitchScope.SYMBOL:
         change = controls.kill_symbol if command.stops else controls.revive_symbol
         return change(switches, command.target)
+    if command.scope is SwitchScope.LP:
+        aim = controls.kill_lp if command.stops else controls.revive_lp
+        return aim(switches, command.target)
     turn = controls.kill_account if command.stops else controls.revive_account
     return turn(switches, _number(command.target))

@@ -215,14 +215,17 @@ class SwitchScope(StrEnum):
     FIRM = "firm"
     SYMBOL = "symbol"
     ACCOUNT = "account"
+    LP = "lp"
 
 
 class SetSwitch(Command, frozen=True, kw_only=True):
-    """Stop new risk, or allow it again: of everybody, in one symbol, of one account. Closing is always possible."""
+    """Stop new risk, or allow it again: of everybody, in one symbol, of one account, at one provider. Closing is always
+    possible. Allowing it again at a provider closes its circuit breaker too.
+    """
 
     scope: SwitchScope
     target: str = ""
-    """The symbol or the account's number."""
+    """The symbol, the account's number or the provider's name."""
     stops: bool
 
 

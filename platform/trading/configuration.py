@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from trading.breaker import BreakerTerms, breaker_problems
 from trading.charges.commission import (
     ChargeCurrency,
     CommissionTerms,
@@ -173,6 +174,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """A provider's fill farther from the middle of the market than this, in per cent of it, waits for a dealer; None: never."""
     flattens_errors: bool = True
     """What the house holds by mistake is brought back to nothing by itself."""
+    breaker: BreakerTerms = BreakerTerms()
+    """When a provider that rejects gets no new risk for a while."""
     regulation: tuple[RegulatoryRule, ...] = SEEDED
     stp_only: bool = False
     """The firm takes no risk of its own: everything goes to the market."""
@@ -201,6 +204,7 @@ def check_config(config: Config) -> None:
         _refuse(group_problems(group, config.instruments, config.currency_digits))
         _check_effective_steps(config, group)
     _refuse(regulation_problems(config.regulation))
+    _refuse(breaker_problems(config.breaker))
 
 
 def _refuse(problems: Iterable[str]) -> None:

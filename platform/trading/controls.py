@@ -104,11 +104,13 @@ class AccountControls(Struct, frozen=True, kw_only=True):
 
 
 class KillSwitches(Struct, frozen=True, kw_only=True):
-    """Where new risk is stopped. Symbols and accounts are sorted, so that equal switches are equal values."""
+    """Where new risk is stopped. The names and numbers are sorted, so that equal switches are equal values."""
 
     firm: bool = False
     symbols: tuple[str, ...] = ()
     accounts: tuple[int, ...] = ()
+    lps: tuple[str, ...] = ()
+    """Providers that are sent no new risk: no refusal of their own, since an order may go elsewhere. The router looks."""
 
 
 class NewOrder(Struct, frozen=True, kw_only=True):
@@ -171,6 +173,14 @@ def kill_account(switches: KillSwitches, account: int) -> KillSwitches:
 
 def revive_account(switches: KillSwitches, account: int) -> KillSwitches:
     return replace(switches, accounts=tuple(other for other in switches.accounts if other != account))
+
+
+def kill_lp(switches: KillSwitches, lp: str) -> KillSwitches:
+    return replace(switches, lps=tuple(sorted({*switches.lps, lp})))
+
+
+def revive_lp(switches: KillSwitches, lp: str) -> KillSwitches:
+    return replace(switches, lps=tuple(other for other in switches.lps if other != lp))
 
 
 def check_switches(order: NewOrder, switches: KillSwitches) -> Denied | None:

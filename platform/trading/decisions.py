@@ -8,6 +8,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from trading.accounts import ClientClass
+from trading.breaker import Breakers
 from trading.configuration import LpSettings
 from trading.instruments import Instrument
 from trading.orders import Book, Side
@@ -29,6 +30,9 @@ class RoutingFacts(Struct, frozen=True, kw_only=True):
     now_us: int
     stp_only: str = ""
     """Why the house may not take the other side, whatever the policy says; empty where it may."""
+    breakers: Breakers = ()
+    killed_lps: tuple[str, ...] = ()
+    """Providers that a person has stopped; like those whose breaker is open they take no opening order, but closes."""
 
 
 class ConditionTrace(Struct, frozen=True, kw_only=True):

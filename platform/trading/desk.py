@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from trading.breaker import Breakers
 from trading.charges.commission import Units
 from trading.controls import KillSwitches
 from trading.numbers import ZERO
@@ -41,6 +42,8 @@ class Desk(Struct, frozen=True, kw_only=True):
     """The last business date (ISO) whose daily commission is posted."""
     splits: tuple[tuple[str, int], ...] = ()
     """When each symbol's units were last split, by symbol: volumes of deals before it are in the old units."""
+    breakers: Breakers = ()
+    """How each provider has been answering, and which of them gets no new risk for now."""
 
     errors: tuple[ErrorHolding, ...] = ()
     """The error account: one holding per provider and symbol, sorted by them; none without lots."""

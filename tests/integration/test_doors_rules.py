@@ -392,6 +392,8 @@ DONE_BY_STAFF: tuple[tuple[str, str, dict[str, Any], type[Any], dict[str, Any]],
     ("POST", "switches", {"scope": "firm", "stops": True}, SetSwitch, {"scope": SwitchScope.FIRM, "stops": True}),
     ("POST", "switches", {"scope": "account", "target": "1", "stops": False}, SetSwitch,
      {"scope": SwitchScope.ACCOUNT, "target": "1", "stops": False}),
+    ("POST", "switches", {"scope": "lp", "target": "YOFX1", "stops": True}, SetSwitch,
+     {"scope": SwitchScope.LP, "target": "YOFX1", "stops": True}),
     ("POST", "dividends",
      {"symbol": "EURUSD", "long_per_unit": "0.5", "short_per_unit": "-0.5", "ex_at": "2026-01-01T00:00:00Z"},
      PayDividend,
@@ -495,12 +497,17 @@ def test_a_refusal_is_told_and_recorded_and_nothing_to_change_is_none(engine: En
 
 def test_what_is_stopped_is_shown(engine: EngineOnPaper, carla: Browser) -> None:
     clerk = member("clerk")
-    assert told(send(clerk, "GET", "staff/switches")) == {"firm": False, "symbols": [], "accounts": []}
+    assert told(send(clerk, "GET", "staff/switches")) == {"firm": False, "symbols": [], "accounts": [], "lps": []}
     Batch.objects.create(
         shard=0, seq=1, epoch=1, inbox_cursors={}, config_version=1, counters={}, outbox_seq=0, commands=1, inputs=b"",
         at=NOW, desk={"switches": {"firm": True, "symbols": ["EURUSD"], "accounts": [7]}, "rolled_us": 0},
     )  # fmt: skip
-    assert told(send(clerk, "GET", "staff/switches")) == {"firm": True, "symbols": ["EURUSD"], "accounts": [7]}
+    assert told(send(clerk, "GET", "staff/switches")) == {
+        "firm": True,
+        "symbols": ["EURUSD"],
+        "accounts": [7],
+        "lps": [],
+    }
 
 
 def test_withdrawals_that_wait_are_listed_for_staff(engine: EngineOnPaper, carla: Browser) -> None:

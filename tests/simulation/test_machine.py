@@ -485,8 +485,13 @@ class Engine(RuleBasedStateMachine):
 
     @rule(scope=st.sampled_from(SwitchScope), symbol=NAMES, who=NUMBERS, stops=st.booleans())
     def switched(self, scope: SwitchScope, symbol: str, who: int, stops: bool) -> None:
-        target = {SwitchScope.FIRM: "", SwitchScope.SYMBOL: symbol, SwitchScope.ACCOUNT: str(self.account(who))}[scope]
-        self.tell(SetSwitch, scope=scope, target=target, stops=stops)
+        targets = {
+            SwitchScope.FIRM: "",
+            SwitchScope.SYMBOL: symbol,
+            SwitchScope.ACCOUNT: str(self.account(who)),
+            SwitchScope.LP: LPS[who % len(LPS)],
+        }
+        self.tell(SetSwitch, scope=scope, target=targets[scope], stops=stops)
 
     @rule(symbol=NAMES, long=st.integers(-50, 50))
     def dividend(self, symbol: str, long: int) -> None:

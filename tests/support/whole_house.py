@@ -27,7 +27,7 @@ from tests.waiting import eventually
 
 OURS = ("DATABASE_URL", "REDIS_URL", "TICKS", "SPEED")
 RANKS = {
-    processes.DOORS: ("web", "stream", "worker", "beat"),
+    processes.DOORS: ("web", "stream", "worker", "beat", "auditor"),
     processes.COUNTERPARTIES: (
         "lpsim", "lpsim-feed", "quotes", "lp-YOFX1-price", "lp-YOFX1-trade", "lp-PRIMEXM-price", "lp-PRIMEXM-trade",
     ),

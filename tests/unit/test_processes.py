@@ -42,7 +42,8 @@ def test_every_process_of_the_house_is_there(table: dict[str, Spec]) -> None:
     sessions = {f"lp-{lp}-{session}" for lp in LPS for session in ("price", "trade")}
     assert (
         set(table)
-        == {"engine", "engine-standby", "lpsim", "lpsim-feed", "quotes", "web", "stream", "worker", "beat"} | sessions
+        == {"engine", "engine-standby", "lpsim", "lpsim-feed", "quotes", "web", "stream", "worker", "beat", "auditor"}
+        | sessions
     )
 
 
@@ -51,7 +52,13 @@ def test_nobody_waits_for_what_is_not_started(table: dict[str, Spec]) -> None:
 
 
 def test_doors_close_first_and_the_engine_outlives_everybody_it_serves(table: dict[str, Spec]) -> None:
-    assert {name for name, spec in table.items() if spec.stop_rank == DOORS} == {"web", "stream", "worker", "beat"}
+    assert {name for name, spec in table.items() if spec.stop_rank == DOORS} == {
+        "web",
+        "stream",
+        "worker",
+        "beat",
+        "auditor",
+    }
     assert {name for name, spec in table.items() if spec.stop_rank == ENGINE} == {"engine", "engine-standby"}
     assert max(spec.stop_rank for spec in table.values()) == ENGINE
 
