@@ -2,6 +2,7 @@
 #
 #   make run [TICKS=PATH] [SPEED=N] [CLIENTS=N] [DATA=PATH] [FLAGS=--no-tour]
 #   make test [ARGS="tests/unit -k margin"]
+#   make soak [MINUTES=N] [SEED=N] [FAULTS=kill,line:YOFX1-trade,...]
 
 SHELL := /bin/sh
 PYTHON ?= python3
@@ -10,14 +11,17 @@ SETUP := $(PYTHON) -I platform/broker/bootstrap.py
 WITH_PATH := PYTHONPATH="$(CURDIR):$(CURDIR)/platform"
 IN := $(WITH_PATH) $(VENV)/bin
 WORKERS ?= 2
+# Many tests wait for processes: with one worker more than cores they wait side by side.
+TEST_WORKERS ?= 3
 CODE := platform routing bbook fix_gateway lp_adapters apps tests bench manage.py
 PRESENT = $(wildcard $(CODE))
 
-.PHONY: help setup run test doctor lint format types contracts bench vectors licences lock clean
+.PHONY: help setup run test doctor lint format types contracts bench simulate mutants vectors licences lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "make setup | doctor | lint | format | types | contracts | bench | vectors CASES=PATH | licences | lock | clean"
+	@echo "make setup | doctor | lint | format | types | contracts | bench | mutants | vectors CASES=PATH | licences | lock | clean"
+	@echo "make simulate SEEDS=1000 [SEED=7] [OPERATIONS=2000]"
 
 setup:
 	@$(SETUP)
@@ -29,7 +33,14 @@ run:
 
 test:
 	@$(SETUP) --for-tests
-	@$(IN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(IN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: soak
+# The whole house under load while processes, stores, lines, providers and the disk fail; fails when anything was lost.
+soak:
+	@$(SETUP) --for-tests
+	@$(IN)/python -m tests.soak --minutes $(or $(MINUTES),5) $(if $(SEED),--seed "$(SEED)") \
+		$(if $(FAULTS),--faults "$(FAULTS)") $(ARGS)
 
 doctor:
 	@$(PYTHON) -I platform/broker/doctor.py
@@ -50,6 +61,15 @@ contracts: setup
 
 bench: setup
 	@$(IN)/python -m bench $(ARGS)
+
+# The real engine and provider processes against a modelled world with faults; prints what broke as a small reproduction.
+simulate: setup
+	@$(IN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED)) \
+		$(if $(OPERATIONS),--operations $(OPERATIONS)) --workers $(WORKERS) $(ARGS)
+
+# Known bugs, planted one at a time in the real code: fails when one goes by unseen.
+mutants: setup
+	@$(IN)/python -m tests.mutants --workers $(WORKERS) $(ARGS)
 
 # Published examples against our own calculation; fails when one that we must reproduce is not.
 vectors: setup

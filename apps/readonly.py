@@ -29,7 +29,7 @@ class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
     key: ClassVar[tuple[str, ...]] = ()
     show_full_result_count = False
     list_per_page = 50
-    actions = None
+    actions: ClassVar[tuple[str, ...] | None] = None
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:  # noqa: ARG002
         return _KeyedChangeList

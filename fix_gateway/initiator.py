@@ -57,15 +57,18 @@ class Handler(Protocol):
     def refused(self, raw: str, cl_ord_id: str) -> None:
         """A session-level Reject(35=3) of something we sent; with the ClOrdID if that was an order."""
 
+    def numbers_disagree(self, text: str) -> None:
+        """The two sides count messages differently (MsgSeqNum(34)); nothing was set back, and a person must look."""
+
 
 def guarded(callback: Callable[P, R]) -> Callable[P, R]:
-    """Log whatever escapes and end the process at once; only QuickFIX's own DoNotSend passes."""
+    """Log whatever escapes and end the process at once; only QuickFIX's own DoNotSend and RejectLogon pass."""
 
     @wraps(callback)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return callback(*args, **kwargs)
-        except fix.DoNotSend:
+        except (fix.DoNotSend, fix.RejectLogon):
             raise
         except BaseException:  # noqa: BLE001 - QuickFIX turns any exception into a process that hangs
             end_process(f"{callback.__qualname__} failed")
@@ -132,6 +135,8 @@ class _Application(fix.Application):
         self._is_too_late = False
         self._may_leave: Callable[[], bool] = lambda: True
         self._orders: OrderedDict[str, str] = OrderedDict()
+        self._numbers = (1, 1)
+        """Our next number and theirs, when we asked to log on."""
 
     # ----------------------------------------------------------------------------------------- called by QuickFIX
 
@@ -154,16 +159,47 @@ class _Application(fix.Application):
 
     @guarded
     def toAdmin(self, message: Any, _session_id: Any) -> None:  # noqa: N802
-        if message.getHeader().getField(35) == "A" and self._file.username:
-            message.setField(fix.StringField(553, self._file.username))
-            message.setField(fix.StringField(554, self._file.password))
+        kind = message.getHeader().getField(35)
+        if kind == "A":
+            self._logging_on(message)
+        elif kind == "5":
+            self._look_for_numbers("we say", message)
 
     @guarded
     def fromAdmin(self, message: Any, _session_id: Any) -> None:  # noqa: N802
         kind = message.getHeader().getField(35)
+        raw = message.toString()
         if kind == "3":
-            raw = message.toString()
             self._handler.refused(raw, self._orders.get(parse(raw).get(45), ""))
+        elif kind == "5":
+            self._look_for_numbers("they say", message)
+        elif kind == "4" and parse(raw).get(123) != "Y" and self._file.keeps_store:
+            self._handler.numbers_disagree(f"they set their numbers to {parse(raw).get(36)} (35=4)")
+        elif kind == "A" and parse(raw).get(141) == "Y" and self._file.keeps_store:
+            self._refuse_reset()
+
+    def _logging_on(self, message: Any) -> None:
+        if self._file.username:
+            message.setField(fix.StringField(553, self._file.username))
+            message.setField(fix.StringField(554, self._file.password))
+        session = fix.Session.lookupSession(self._session_id)
+        self._numbers = (int(message.getHeader().getField(34)) + 1, session.getExpectedTargetNum())
+
+    def _look_for_numbers(self, who: str, logout: Any) -> None:
+        """QuickFIX ends a session whose numbers are too low, and tries again for ever; a Logout(35=5) tells why."""
+        text = clean(parse(logout.toString()).get(58))
+        if "too low" in text.lower():
+            self._handler.numbers_disagree(f"{who}: {text}")
+
+    def _refuse_reset(self) -> None:
+        """A provider that begins to count anew by itself (141=Y) would take reports with it that we never saw. QuickFIX has
+        set our numbers back by now: they are put right again, and the session does not come up."""
+        sender, target = self._numbers
+        session = fix.Session.lookupSession(self._session_id)
+        session.setNextSenderMsgSeqNum(sender)
+        session.setNextTargetMsgSeqNum(target)
+        self._handler.numbers_disagree(f"they began to count anew (141=Y), we had {target}")
+        raise fix.RejectLogon("numbers are set back by agreement only")
 
     @guarded
     def toApp(self, message: Any, _session_id: Any) -> None:  # noqa: N802

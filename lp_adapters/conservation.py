@@ -19,8 +19,8 @@ from trading.numbers import ZERO, plain
 
 ORDERS_REMEMBERED_MAX = 50_000
 ENDED_KINDS = frozenset({ReportKind.CANCELED, ReportKind.REJECTED, ReportKind.NOT_SENT})
-ENDED_STATUSES = frozenset({"4", "8", "C"})
-"""OrdStatus(39) of a status answer: cancelled, rejected, expired."""
+ENDED_STATUSES = frozenset({"3", "4", "8", "C"})
+"""OrdStatus(39) of a status answer: done for the day, cancelled, rejected, expired."""
 TAKEN = frozenset({DispatchState.DISPATCHING.value, DispatchState.SENT.value})
 
 
@@ -62,13 +62,20 @@ class Sent:
         self._orders: OrderedDict[int, dict[str, Decimal]] = OrderedDict()
 
     def note(self, leg: Leg) -> None:
-        self._orders.setdefault(leg.order_id, {})[leg.cl_ord_id] = leg.quantity
-        self._orders.move_to_end(leg.order_id)
+        order = _order_of(leg)
+        self._orders.setdefault(order, {})[leg.cl_ord_id] = leg.quantity
+        self._orders.move_to_end(order)
         if len(self._orders) > ORDERS_REMEMBERED_MAX:
             self._orders.popitem(last=False)
 
-    def of(self, order_id: int) -> Mapping[str, Decimal]:
-        return self._orders.get(order_id, {})
+    def with_(self, leg: Leg) -> Mapping[str, Decimal]:
+        """What was sent for the same client's order."""
+        return self._orders.get(_order_of(leg), {})
+
+
+def _order_of(leg: Leg) -> int:
+    """A leg of the house's own has no client's order, and stands alone."""
+    return leg.order_id or -leg.id
 
 
 def judged(
@@ -95,14 +102,17 @@ def judged(
 
 
 def violation(leg: Leg, facts: Facts, *, lp: str, sent: Sent, before: Sequence[Leg] = ()) -> str:
-    """Why this leg must not be sent, in words; empty when it may. `before` are legs that are sent just before it."""
-    wanted = facts.volumes.get(leg.order_id)
+    """Why this leg must not be sent, in words; empty when it may. `before` are legs that are sent just before it.
+
+    A leg of the house's own (order 0), which brings an error holding back to nothing, is nobody's order to add up to.
+    """
+    wanted = facts.volumes.get(leg.order_id) if leg.order_id else leg.volume
     if wanted is None:
         return f"there is no order {leg.order_id}"
     if leg.volume <= 0 or leg.quantity <= 0:
         return "it is for nothing"
-    siblings = facts.siblings.get(leg.order_id, ())
-    mine = sent.of(leg.order_id)
+    siblings = facts.siblings.get(leg.order_id, ()) if leg.order_id else ()
+    mine = sent.with_(leg)
     if leg.cl_ord_id in mine or facts.said.get(leg.cl_ord_id):
         return "it was sent before"
     if not _is_in_proportion(leg, siblings, facts.sizes.get(leg.symbol)):
@@ -112,7 +122,7 @@ def violation(leg: Leg, facts: Facts, *, lp: str, sent: Sent, before: Sequence[L
         return f"its order asked for {plain(wanted)} lots and stands for {plain(everywhere)} at providers"
     here = dict(mine)
     here |= {one.cl_ord_id: one.quantity for one in siblings if one.lp == lp and one.dispatch_state in TAKEN}
-    here |= {other.cl_ord_id: other.quantity for other in before if other.order_id == leg.order_id}
+    here |= {other.cl_ord_id: other.quantity for other in before if _order_of(other) == _order_of(leg)}
     units = sum((outstanding(quantity, facts.said.get(name, ())) for name, quantity in here.items()), leg.quantity)
     if units * leg.volume > wanted * leg.quantity:
         lots = units * leg.volume / leg.quantity
@@ -121,18 +131,25 @@ def violation(leg: Leg, facts: Facts, *, lp: str, sent: Sent, before: Sequence[L
 
 
 def outstanding(quantity: Decimal, said: Sequence[ExecutionReport]) -> Decimal:
-    """Units of one leg that are open or filled, by what its provider said. What it filled beyond its quantity is an error
-    of its own and not the client's."""
-    filled = min(
-        sum({one.fill_key: one.last_qty for one in said if one.kind is ReportKind.FILL}.values(), ZERO), quantity
-    )
-    return filled if any(_ends(one, filled) for one in said) else quantity
+    """Units of one leg that are open or filled for the client, by what its provider said, in the order of the inbox.
+
+    Once it said that nothing more comes, that is what it had filled by then, told or only counted (CumQty(14)). What it
+    fills beyond that, or beyond the leg, is an error of its own and the house's, not the client's.
+    """
+    fills: dict[str, Decimal] = {}
+    for report in said:
+        filled = sum(fills.values(), ZERO)
+        if report.kind is ReportKind.FILL:
+            fills[report.fill_key] = report.last_qty
+        elif _ends(report, filled):
+            return min(max(filled, report.cum_qty), quantity)
+    return quantity
 
 
 def _ends(report: ExecutionReport, filled: Decimal) -> bool:
-    """No more will be filled. A status answer is believed only if it tells the quantity that was told before."""
+    """No more will be filled. A status answer that counts less than was filled contradicts itself: it is not believed."""
     if report.kind is ReportKind.STATUS:
-        return report.ord_status in ENDED_STATUSES and report.cum_qty == filled
+        return report.ord_status in ENDED_STATUSES and report.cum_qty >= filled
     return report.kind in ENDED_KINDS
 
 

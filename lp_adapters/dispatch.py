@@ -144,10 +144,10 @@ class Dispatcher:
         """What was asked about this order on this session and is not yet answered."""
         return self._resolver.question_about(cl_ord_id)
 
-    @property
-    def may_believe_denials(self) -> bool:
+    def may_believe_denial(self, question: Question) -> bool:
         """False while a predecessor that stood still might yet send what it had marked."""
-        return self._monotonic() >= self._inbox.acquired_s + BELIEVED_AFTER_S
+        is_sent = question.leg.dispatch_state == DispatchState.SENT.value
+        return is_sent or self._monotonic() >= self._inbox.acquired_s + BELIEVED_AFTER_S
 
     def spoken_of(self, cl_ord_id: str) -> None:
         """The provider said something about this order."""
@@ -293,7 +293,7 @@ class Dispatcher:
         return judged
 
     def _sent_before(self, legs: Sequence[Leg]) -> list[str]:
-        return [name for leg in legs for name in self._sent_orders.of(leg.order_id)]
+        return [name for leg in legs for name in self._sent_orders.with_(leg)]
 
     def _dispatch(self, leg: Leg, *, until_s: float) -> None:
         """Send once. Only if QuickFIX is sure that nothing left may the leg be given up; if it is not, it stays in doubt."""

@@ -31,10 +31,11 @@ class FactsReader:
         """All facts about these legs. The reports of `named` ClOrdIDs are read too, whatever the rows say of them."""
         if stopped:
             return Facts(epoch=0, halted="", stopped=stopped, volumes={}, siblings={}, said={}, sizes={})
-        orders = sorted({leg.order_id for leg in legs})
+        orders = sorted({leg.order_id for leg in legs if leg.order_id})
         epoch, halted = self._shard(connection)
         siblings = self._siblings(connection, orders)
-        here = {one.cl_ord_id for legs_of_order in siblings.values() for one in legs_of_order if one.lp == self._lp}
+        here = {leg.cl_ord_id for leg in legs}
+        here |= {one.cl_ord_id for legs_of_order in siblings.values() for one in legs_of_order if one.lp == self._lp}
         return Facts(
             epoch=epoch,
             halted=halted,

@@ -20,7 +20,7 @@ from bus.clock import Clock, clock_from_environment
 from bus.codec import DecodeError, decode, encode
 from bus.health import beat
 from bus.messages import LpPrice, LpState
-from bus.store import load_config
+from bus.store import SHORT_QUESTIONS, load_config
 from lp_adapters.aggregation import Aggregator
 from trading.configuration import Config
 from trading.numbers import plain
@@ -194,7 +194,9 @@ class Manager:
 
     def _new_config(self) -> Config | None:
         """The newest configuration, or None when it is the one already used."""
-        with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
+        with psycopg.connect(
+            self._database_url, connect_timeout=2, autocommit=True, options=SHORT_QUESTIONS
+        ) as connection:
             found = connection.execute("SELECT coalesce(max(version), 0) FROM config_version").fetchone()
             newest = int(found[0]) if found else 0
             known = self._aggregator.config.version if self._aggregator else None

@@ -15,7 +15,7 @@ from bus import names
 from bus.clock import Clock
 from bus.codec import DecodeError, encode
 from bus.messages import LpPrice
-from bus.store import load_config
+from bus.store import SHORT_QUESTIONS, load_config
 from fix_gateway.initiator import Initiator, Sending
 from fix_gateway.settings import SessionFile
 from fix_gateway.wire.market_data import (
@@ -84,6 +84,9 @@ class PriceSession:
     def refused(self, raw: str, cl_ord_id: str) -> None:  # noqa: ARG002 - nothing sent here is an order
         logger.error("message_refused lp=%s message=%s", self._lp, readable(raw)[:500])
 
+    def numbers_disagree(self, text: str) -> None:
+        logger.error("numbers_disagree lp=%s text=%s", self._lp, text)
+
     def _pass_on(self, top: Top, at_us: int) -> None:
         symbol = self._symbols.get(top.lp_symbol)
         if symbol is None:
@@ -134,7 +137,7 @@ class PriceSession:
 
     def _symbols_in(self, database_url: str) -> dict[str, str] | None:
         """Our symbol by the provider's; None when nothing new was published."""
-        with psycopg.connect(database_url, connect_timeout=3, autocommit=True) as connection:
+        with psycopg.connect(database_url, connect_timeout=3, autocommit=True, options=SHORT_QUESTIONS) as connection:
             if _newest_version(connection) == self._version:
                 return None
             config = load_config(connection)

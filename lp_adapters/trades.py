@@ -7,6 +7,7 @@ committed, however long PostgreSQL takes. A process that is killed before that i
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -23,6 +24,10 @@ from lp_adapters.inbox import Inbox, InboxRow
 from trading.liquidity import UNKNOWN_ORDER, ExecutionReport, ReportKind
 
 logger = logging.getLogger("tribook.lp")
+
+ALARMS_MAX = 100
+NUMBERS_DISAGREE = "fix_numbers"
+"""Kind of the alert that an operator must agree with a provider on sequence numbers. We never set them back by ourselves."""
 
 
 class Line(Protocol):
@@ -66,6 +71,8 @@ class TradeSession:
         self._teller = teller
         self._clock = clock
         self.work_waits = threading.Event()
+        self._alarms: deque[str] = deque(maxlen=ALARMS_MAX)
+        self._has_logged_on = threading.Event()
         self.reports = 0
         self.initiator = line(f"{lp}-trade", file, self)
         self._dispatcher = Dispatcher(
@@ -82,6 +89,7 @@ class TradeSession:
 
     def logged_on(self) -> None:
         self._dispatcher.logged_on()
+        self._has_logged_on.set()
         self._teller.report_now()
         self.work_waits.set()
 
@@ -109,6 +117,10 @@ class TradeSession:
         report = refusal_report(parse(raw), lp=self._lp, cl_ord_id=cl_ord_id, received_us=self._clock())
         self._keep(report, raw)
 
+    def numbers_disagree(self, text: str) -> None:
+        self._alarms.append(text)
+        self.work_waits.set()
+
     def _unknown(self, message: Message, report: ExecutionReport, raw: str) -> None:
         """The provider has no such order. In answer to our question, on the session that the order would have travelled
         on before it and that never repeats one, that is final: not sent, or, where it did leave us, denied: the leg ends
@@ -118,7 +130,7 @@ class TradeSession:
         if question is None:
             self._keep(other_report(message, lp=self._lp, received_us=report.received_us), raw)
             return
-        if not self._dispatcher.may_believe_denials:
+        if not self._dispatcher.may_believe_denial(question):
             logger.info("denial_not_yet_believed lp=%s cl_ord_id=%s", self._lp, report.cl_ord_id)
             return
         text = f"{self._lp} never had the order"
@@ -140,10 +152,21 @@ class TradeSession:
     # --------------------------------------------------------------------------------------- from the main thread
 
     def work(self) -> None:
+        self._tell_alarms()
         given_up = self._dispatcher.given_up
         self._dispatcher.step()
         if self._dispatcher.given_up != given_up:
             self._teller.tell(names.NUDGE_ENGINE, self._lp.encode())
+
+    def _tell_alarms(self) -> None:
+        """A session that comes up again has agreed on its numbers."""
+        if self._has_logged_on.is_set():
+            self._has_logged_on.clear()
+            self._alarms.clear()
+            self._inbox.clear(kind=NUMBERS_DISAGREE, subjects=[self._lp])
+        while self._alarms:
+            text = f"{self._lp} counts messages differently, so there is no session: {self._alarms.popleft()}"
+            self._inbox.alert(kind=NUMBERS_DISAGREE, subject=self._lp, text=text)
 
     @property
     def detail(self) -> Mapping[str, object]:

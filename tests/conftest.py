@@ -10,10 +10,17 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 import redis
+from hypothesis import settings
 
 from broker.embedded.postgres import start_postgres
+from broker.embedded.rabbitmq import RunningRabbit, find_program, start_rabbitmq
 from broker.embedded.redis import start_redis
+from broker.embedded.service import ServiceError
 from tests import services
+
+# How long an example takes says how busy the machine is, and nothing about the rule that it tries.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +43,23 @@ def redis_url() -> Iterator[str]:
     running = start_redis(services.place.folder)
     yield running.url
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RunningRabbit]:
+    """This test process's own RabbitMQ, started when the first test asks for it. `make test` installs it where it can."""
+    try:
+        find_program()
+    except ServiceError as error:
+        if os.environ.get("CI") or os.environ.get("TRIBOOK_MUST_HAVE_RABBITMQ"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    folder = services.new_folder()
+    running = start_rabbitmq(folder)
+    yield running
+    running.kill()
+    running.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

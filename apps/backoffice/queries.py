@@ -5,14 +5,18 @@ import time
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
 
+import msgspec
 from django.db import connection
+from redis.exceptions import RedisError
 
 from apps.backoffice.desk import OpenPosition, exposures, floating, spread_points
 from apps.doors.connections import clock, redis_connection
 from apps.published import NothingPublished, current_config, effective_terms
 from bus import names
 from bus.codec import decode_quote
+from trading.breaker import state_of
 from trading.configuration import Config
+from trading.desk import Desk
 from trading.numbers import ZERO
 from trading.orders import Side
 from trading.quotes import Quote
@@ -22,6 +26,7 @@ SHARD = 0
 POSITIONS_MAX = 500
 DECISIONS_MAX = 20
 DEALS_MAX = 20
+ALERTS_MAX = 50
 BATCHES_LOOKED_AT = 500
 SUPERVISOR_TABLE = "supervisor:processes"
 
@@ -44,21 +49,23 @@ def overview() -> Row:
         config = current_config()
     except NothingPublished:
         return {"at": rfc3339(clock()()), "config_version": None, "processes": _processes(_live(None))}
-    live = _live(config)
+    live, engine = _live(config), newest_batches()
     now_us = clock()()
+    breakers = breaker_states(config, engine.pop("desk", None), now_us)
     held = _open_positions()
     return {
         "at": rfc3339(now_us),
         "config_version": config.version,
         "quotes": _quotes(config, live.quotes, now_us),
-        "lps": _lps(config, live),
+        "lps": _lps(config, live, breakers),
         "positions": [_position(position, config, live.quotes) for position in held[:POSITIONS_MAX]],
         "positions_open": len(held),
         "exposures": [exposure._asdict() for exposure in exposures(held)],
         "decisions": _decisions(),
         "deals": _deals(),
         **_ledger(config),
-        "engine": _engine(),
+        "engine": engine,
+        "alerts": _alerts(),
         "processes": _processes(live),
     }
 
@@ -118,11 +125,11 @@ def _ledger(config: Config) -> Row:
     }
 
 
-def _engine() -> Row:
-    """The newest batch, and the pace of those of its last ten seconds."""
+def newest_batches() -> Row:
+    """The newest batch, its desk as JSON, and the pace of those of its last ten seconds."""
     rows = _rows(
         """
-        SELECT s.epoch, s.owner, s.halted, b.seq, b.at AS batch_at, b.config_version, b.outbox_seq,
+        SELECT s.epoch, s.owner, s.halted, b.desk::text AS desk, b.seq, b.at AS batch_at, b.config_version, b.outbox_seq,
                r.batches, r.commands, r.seconds
         FROM shard s
         LEFT JOIN LATERAL (SELECT * FROM engine_batch WHERE shard = s.shard ORDER BY seq DESC LIMIT 1) b ON true
@@ -140,6 +147,23 @@ def _engine() -> Row:
     return rows[0] if rows else {}
 
 
+def breaker_states(config: Config, desk: str | None, now_us: int) -> dict[str, str]:
+    """Of every configured provider."""
+    known = msgspec.json.decode(desk, type=Desk) if desk else Desk()
+    return {lp: state_of(known.breakers, known.switches.lps, lp, now_us).value for lp in sorted(config.lps)}
+
+
+def _alerts() -> list[Row]:
+    """What a person should know of now, the worst first."""
+    return _rows(
+        """
+        SELECT key, severity, text, raised_at, count FROM alert WHERE cleared_at IS NULL
+        ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity), raised_at DESC, key LIMIT %s
+        """,
+        ALERTS_MAX,
+    )
+
+
 def _rows(sql: str, *values: str | int) -> list[Row]:
     with connection.cursor() as cursor:
         cursor.execute(sql, values)
@@ -151,6 +175,15 @@ def _rows(sql: str, *values: str | int) -> list[Row]:
 
 
 def _live(config: Config | None) -> Live:
+    """Nothing while Redis is away: then every quote is missing, every provider down, and no process reports."""
+    try:
+        return _asked(config)
+    except RedisError:
+        silent: dict[str, dict[str, str]] = {lp: {} for lp in config.lps} if config else {}
+        return Live(quotes={}, lp_states=silent, lp_counters=silent, supervised=[], health={})
+
+
+def _asked(config: Config | None) -> Live:
     symbols = sorted(config.instruments) if config else []
     lps = sorted(config.lps) if config else []
     redis = redis_connection()
@@ -217,7 +250,7 @@ def _quote(symbol: str, config: Config, quote: Quote | None, now_us: int) -> Row
     }
 
 
-def _lps(config: Config, live: Live) -> list[Row]:
+def _lps(config: Config, live: Live, breakers: dict[str, str]) -> list[Row]:
     return [
         {
             "lp": name,
@@ -225,6 +258,7 @@ def _lps(config: Config, live: Live) -> list[Row]:
             "price": live.lp_states[name].get("price", "down"),
             "trade": live.lp_states[name].get("trade", "down"),
             "text": live.lp_states[name].get("text", ""),
+            "breaker": breakers[name],
             "counters": dict(sorted(live.lp_counters[name].items())),
         }
         for name, settings in sorted(config.lps.items())

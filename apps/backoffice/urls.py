@@ -6,5 +6,6 @@ from apps.backoffice import views
 
 urlpatterns = [
     path("", views.overview, name="overview"),
+    path("metrics", views.metrics, name="metrics"),
     path("overview.json", views.overview_json, name="overview-json"),
 ]

@@ -8,8 +8,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from apps.backoffice.cache import newest_overview
+from apps.backoffice.metrics import exposition, may_scrape
 
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -34,6 +36,17 @@ def overview_json(request: HttpRequest) -> HttpResponse:
     if not _is_staff(request.user):
         return JsonResponse({"code": "not_authenticated"}, status=401)
     return HttpResponse(newest_overview(), content_type="application/json")
+
+
+@require_safe
+@never_cache
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text, for staff and for whoever carries the configured token."""
+    if not may_scrape(request):
+        refused = HttpResponse("not for you\n", status=401, content_type="text/plain; charset=utf-8")
+        refused["WWW-Authenticate"] = 'Bearer realm="metrics"'
+        return refused
+    return HttpResponse(exposition(), content_type=CONTENT_TYPE_LATEST)
 
 
 def _is_staff(user: Any) -> bool:

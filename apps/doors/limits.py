@@ -1,5 +1,8 @@
 """Rate limits: exact moving windows in Redis, one bucket per kind of request, told in headers on every answer.
 
+A limiter that cannot be asked, or does not answer the question, lets nothing through: the caller is told that the platform is
+busy, and nothing was done. Commands need the same Redis, so nobody is kept from closing by it.
+
 Orders and closes have buckets of their own, per account, so that a client at its limit can always flatten. The caller's
 address is the socket's peer: a forwarded-for header is never believed.
 """
@@ -35,11 +38,12 @@ if free > 0 then
     redis.call('LPUSH', key, ARGV[1])
     redis.call('PEXPIRE', key, window_us / 1000)
 end
-return {free, tonumber(oldest or now_us) + window_us - now_us}
+return {free, tonumber(oldest or now_us) + window_us - now_us, key}
 """
 """Forget what has left the window, count what is in it, and add this request if there is room: one step, one round trip.
 
-Answers how many requests were free before this one, and the microseconds until the oldest of them leaves the window.
+Answers how many requests were free before this one, the microseconds until the oldest of them leaves the window, and whose
+window it was: an answer to somebody else's question counts for nobody.
 """
 
 
@@ -54,20 +58,32 @@ def _item(bucket: str) -> RateLimitItem:
 
 
 def take(request: Request, bucket: str, who: str) -> None:
-    """Count one request; raise Problem(rate_limited) when the window is full. The headers come from `headers_for`."""
+    """Count one request; raise Problem: rate_limited when the window is full, busy when it cannot be counted. The headers come
+    from `headers_for`."""
     item = _item(bucket)
     key, now_us, window_us = f"limit:{bucket}:{who}", time.time_ns() // 1000, item.get_expiry() * 1_000_000
-    try:
-        answer: Any = _take_script()(keys=[key], args=[now_us, item.amount, window_us])
-    except redis_errors.RedisError as error:
-        # A limiter that is away must not stop a client from closing; orders cannot get through without Redis anyway.
-        _log.warning("limiter_unreachable", error=type(error).__name__)
-        return
-    free, reset_us = answer
+    free, reset_us = _counted(key, now_us, item.amount, window_us)
     headers = _headers(bucket, item, free - 1, reset_us / 1e6)
     request._request.rate_limit_headers = headers  # type: ignore[attr-defined]  # noqa: SLF001
     if free <= 0:
         raise Problem(Refusal.RATE_LIMITED, headers=headers, retry_after_ms=max(reset_us // 1000, 1))
+
+
+def _counted(key: str, now_us: int, amount: int, window_us: int) -> tuple[int, int]:
+    try:
+        answer: Any = _take_script()(keys=[key], args=[now_us, amount, window_us])
+        free, reset_us, counted = answer
+    except (redis_errors.RedisError, TypeError, ValueError) as error:
+        raise _uncounted(type(error).__name__) from None
+    if counted != key.encode():
+        redis_connection().connection_pool.disconnect()
+        raise _uncounted("another question's answer")
+    return int(free), int(reset_us)
+
+
+def _uncounted(why: str) -> Problem:
+    _log.warning("limiter_unreachable", error=why)
+    return Problem(Refusal.BUSY, retry_after_ms=1000)
 
 
 def _headers(bucket: str, item: RateLimitItem, remaining: int, reset_s: float) -> dict[str, str]:

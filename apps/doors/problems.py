@@ -11,6 +11,7 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.exceptions import RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from redis.exceptions import RedisError
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -118,16 +119,16 @@ def problem_from_exception(exc: Exception, context: Mapping[str, Any]) -> Respon
 def _problem_of(exc: Exception, method: str) -> Problem:
     if isinstance(exc, Problem):
         return exc
-    if isinstance(exc, OperationalError | InterfaceError):
-        return _without_database(method)
+    if isinstance(exc, OperationalError | InterfaceError | RedisError):
+        return _without_a_store(method)
     for kind, code in _BY_EXCEPTION:
         if isinstance(exc, kind):
             return Problem(code, headers=_headers_of(exc))
     return Problem(Refusal.INTERNAL)
 
 
-def _without_database(method: str) -> Problem:
-    """PostgreSQL was away for a moment. Reading can simply be done again; what was to change may have been done."""
+def _without_a_store(method: str) -> Problem:
+    """PostgreSQL or Redis was away for a moment. Reading can simply be done again; what was to change may have been done."""
     code = Refusal.BUSY if method in SAFE_METHODS else Refusal.TIMEOUT_UNKNOWN
     return Problem(code, retry_after_ms=1000)
 

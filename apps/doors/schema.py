@@ -56,6 +56,7 @@ PAGE_PARAMETERS_ALONE = [
     query("cursor", "next_cursor of the page before"),
 ]
 PAGE_PARAMETERS = [ACCOUNT_PARAMETER, *PAGE_PARAMETERS_ALONE]
+UNREAD_ONLY = query("unread", "true: only what was not marked as read", enum=["true", "false"])
 
 
 def _number(**options: Any) -> serializers.DecimalField:
@@ -591,11 +592,28 @@ class SWITCH_REQUEST(_Shape):  # noqa: N801
     stops = serializers.BooleanField()
 
 
+class ALERT(_Shape):
+    key = serializers.CharField(help_text="the kind, and after a colon what it is about")
+    kind = serializers.CharField()
+    severity = serializers.CharField(help_text="info, warning or critical")
+    text = serializers.CharField()
+    raised_at = serializers.CharField()
+    last_at = serializers.CharField(help_text="when it was raised last")
+    count = serializers.IntegerField(help_text="how often it was raised since")
+
+
+class ALERTS(_Shape):
+    data = ALERT(many=True)  # type: ignore[assignment]
+
+
 class SWITCHES(_Shape):
     firm = serializers.BooleanField()
     symbols = serializers.ListField(child=serializers.CharField())
     accounts = serializers.ListField(child=serializers.IntegerField())
     lps = serializers.ListField(child=serializers.CharField())
+    is_disk_low = serializers.BooleanField(
+        help_text="set by the engine: nothing is opened while the disk is nearly full"
+    )
 
 
 class DIVIDEND_REQUEST(_Shape):  # noqa: N801
@@ -642,6 +660,87 @@ class CORRECTIONS(_Shape):
     data = CORRECTION(many=True)  # type: ignore[assignment]
 
 
+class CASE_REQUEST(_Shape):  # noqa: N801
+    note = serializers.CharField(max_length=500, help_text="what was done about it")
+
+
+class CASE(_Shape):
+    id = serializers.IntegerField()
+    kind = serializers.CharField()
+    lp = serializers.CharField()
+    cl_ord_id = serializers.CharField()
+    order_ticket = serializers.IntegerField(allow_null=True)
+    report = serializers.JSONField(help_text="what the provider said")
+    opened_at = serializers.DateTimeField()
+    is_settled = serializers.BooleanField()
+    settled_by = serializers.CharField()
+    settled_at = serializers.DateTimeField(allow_null=True)
+    note = serializers.CharField()
+
+
+class CASES(_Shape):
+    data = CASE(many=True)  # type: ignore[assignment]
+
+
+class ERROR_HOLDING(_Shape):  # noqa: N801
+    lp = serializers.CharField()
+    symbol = serializers.CharField()
+    volume = _number(help_text="lots; below zero is short")
+    cost = _number(help_text="sum of price x lots")
+
+
+class HALT(_Shape):
+    lp = serializers.CharField()
+    symbol = serializers.CharField()
+
+
+class ERROR_ACCOUNT(_Shape):  # noqa: N801
+    holdings = ERROR_HOLDING(many=True)
+    halts = HALT(many=True)
+
+
+LIFT_REQUEST = HALT
+
+
+class LEG_SETTLEMENT_REQUEST(_Shape):  # noqa: N801
+    outcome = serializers.ChoiceField(["not_filled", "filled"])
+    quantity = _number(
+        required=False, allow_null=True, help_text="units of base, besides what is booked; of what was filled"
+    )
+    price = _number(required=False, allow_null=True)
+    reference = serializers.CharField(required=False, max_length=100, help_text="where the provider confirmed it")
+    reason = serializers.CharField(max_length=200)
+
+
+class LEG_SETTLEMENT(_Shape):  # noqa: N801
+    id = serializers.IntegerField()
+    cl_ord_id = serializers.CharField()
+    outcome = serializers.CharField()
+    quantity = _number(allow_null=True)
+    price = _number(allow_null=True)
+    reference = serializers.CharField()
+    reason = serializers.CharField()
+    status = serializers.CharField(help_text="proposed, approved, rejected or refused")
+    refusal = serializers.CharField()
+    proposed_by = serializers.CharField()
+    proposed_at = serializers.DateTimeField()
+    decided_by = serializers.CharField()
+    decided_at = serializers.DateTimeField(allow_null=True)
+
+
+class LEG_SETTLEMENTS(_Shape):  # noqa: N801
+    data = LEG_SETTLEMENT(many=True)  # type: ignore[assignment]
+
+
+class NOTIFICATION(_Shape):
+    id = serializers.IntegerField()
+    account = serializers.IntegerField()
+    kind = serializers.CharField()
+    text = serializers.CharField(help_text="English")
+    at = serializers.DateTimeField()
+    read_at = serializers.DateTimeField(allow_null=True)
+
+
 def _page(name: str, item: type[_Shape]) -> type[_Shape]:
     fields: dict[str, Any] = {"data": item(many=True), "next_cursor": serializers.CharField(allow_null=True)}
     return type(name, (_Shape,), fields)
@@ -653,3 +752,4 @@ POSITION_PAGE = _page("PositionPage", POSITION)
 ENTRY_PAGE = _page("EntryPage", ENTRY)
 WITHDRAWAL_PAGE = _page("WithdrawalPage", WITHDRAWAL)
 MARGIN_NOTE_PAGE = _page("MarginNotePage", MARGIN_NOTE)
+NOTIFICATION_PAGE = _page("NotificationPage", NOTIFICATION)

@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from apps.liquidity.models import ErrorFill, LegSettlement, LpCase, LpExecution, LpInbox, LpOrder
+from apps.liquidity.models import ErrorFill, LegSettlement, LpCase, LpExecution, LpInbox, LpLease, LpOrder
 from apps.readonly import ReadOnlyAdmin
 
 
@@ -75,3 +75,8 @@ class LegSettlementAdmin(ReadOnlyAdmin):
     list_filter = ("status", "outcome")
     search_fields = ("=cl_ord_id",)
     ordering = ("-id",)
+
+
+@admin.register(LpLease)
+class LpLeaseAdmin(ReadOnlyAdmin):
+    list_display = ("lp", "epoch", "stopped")

@@ -296,8 +296,10 @@ class LegSettlement(models.Model):
                 condition=Q(outcome=Settlement.NOT_FILLED.value, quantity__isnull=True, price__isnull=True)
                 | Q(
                     outcome=Settlement.FILLED.value,
+                    quantity__isnull=False,
                     quantity__gt=0,
                     quantity__lte=VOLUME_MAX,
+                    price__isnull=False,
                     price__gt=0,
                     price__lte=VOLUME_MAX,
                 ),

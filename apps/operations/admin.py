@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -13,12 +13,15 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import action
 
 from apps.accounts.models import Group
+from apps.doors.middleware import request_id_of
 from apps.doors.problems import Problem
 from apps.instruments.models import Currency, Instrument
 from apps.liquidity.models import LiquidityProvider, LpInstrument
+from apps.operations.alerts import clear_alerts
 from apps.operations.effective import Question, effective_terms, told
 from apps.operations.forms import FirmSettingsForm, GroupForm, InstrumentForm
 from apps.operations.models import (
+    Alert,
     AuditEntry,
     Batch,
     CommandKey,
@@ -27,7 +30,9 @@ from apps.operations.models import (
     FirmSettings,
     Outbox,
     ParkedCommand,
+    RelayCursor,
     Shard,
+    TaskEffect,
 )
 from apps.operations.services import audit, publish_config
 from apps.readonly import ReadOnlyAdmin
@@ -253,6 +258,31 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     ordering = ("-id",)
 
 
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    """Alerts are raised and taken back by the processes; a person may take one back that is known or dealt with."""
+
+    list_display = ("key", "severity", "text", "raised_at", "last_at", "count", "cleared_at")
+    list_filter = (("cleared_at", admin.EmptyFieldListFilter), "severity", "kind")
+    search_fields = ("key", "text")
+    ordering = ("-raised_at",)
+    actions = ("clear",)
+
+    def has_clear_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("operations.change_alert")
+
+    @admin.action(description="Clear: known, or dealt with", permissions=["clear"])
+    def clear(self, request: HttpRequest, chosen: QuerySet[Alert]) -> None:
+        """Raised again, it stands again; for an invariant this also lets it halt the shard again."""
+        cleared = clear_alerts(
+            [alert.key for alert in chosen],
+            actor=f"staff:{request.user.pk}",
+            request_id=request_id_of(request),
+            address=str(request.META.get("REMOTE_ADDR", "")),
+        )
+        self.message_user(request, f"{cleared} alerts were cleared.")
+
+
 @admin.register(DealCorrection)
 class DealCorrectionAdmin(ReadOnlyAdmin):
     list_display = ("id", "deal_id", "account", "price", "status", "proposed_by", "decided_by", "reason")
@@ -290,6 +320,20 @@ class OutboxAdmin(ReadOnlyAdmin):
     list_filter = ("kind",)
     search_fields = ("=account",)
     ordering = ("-shard_seq",)
+
+
+@admin.register(RelayCursor)
+class RelayCursorAdmin(ReadOnlyAdmin):
+    list_display = ("shard", "published_seq")
+
+
+@admin.register(TaskEffect)
+class TaskEffectAdmin(ReadOnlyAdmin):
+    key = ("consumer", "key")
+    list_display = ("consumer", "key", "at")
+    list_filter = ("consumer",)
+    search_fields = ("=key",)
+    ordering = ("-at",)
 
 
 @admin.register(ParkedCommand)

@@ -30,11 +30,19 @@ SELECT symbol, lp, sum(CASE side WHEN 'buy' THEN filled_volume ELSE -filled_volu
 FROM lp_order WHERE filled_volume > 0 GROUP BY symbol, lp
 """
 
+ERRORS = """
+SELECT symbol, lp, sum(CASE side WHEN 'buy' THEN volume ELSE -volume END),
+       coalesce(sum(CASE side WHEN 'buy' THEN volume ELSE -volume END) FILTER (WHERE reason <> 'flattened'), 0)
+FROM error_fill GROUP BY symbol, lp
+"""
+"""What the house holds by mistake, and what of it no leg of ours was filled for: flattening is done by legs."""
+
 
 def reconciliation() -> dict[str, Any]:
     """Net positions per symbol in lots, and sums per currency.
 
-    A client's part at a provider must equal our fills there; what is not at a provider is the house's, with the other sign.
+    A client's part at a provider and what the house holds there by mistake must equal our fills there; what is not at a
+    provider is the house's, with the other sign.
     """
     symbols: dict[str, dict[str, Any]] = {}
     with connection.cursor() as cursor:
@@ -48,6 +56,11 @@ def reconciliation() -> dict[str, Any]:
         cursor.execute(LEGS)
         for symbol, lp, net in cursor.fetchall():
             _line(symbols, symbol)["our_fills_at_lps"][lp] = net
+        cursor.execute(ERRORS)
+        for symbol, lp, net, unasked in cursor.fetchall():
+            line = _line(symbols, symbol)
+            line["errors_at_lps"][lp] = net
+            line["our_fills_at_lps"][lp] = line["our_fills_at_lps"].get(lp, ZERO) + unasked
     for symbol, lp, net in _simulators_own():
         _line(symbols, symbol)["lps_say"][lp] = net
     sums, balances = ledger_sums(), balance_sums()
@@ -61,7 +74,14 @@ def reconciliation() -> dict[str, Any]:
 
 
 def _line(symbols: dict[str, dict[str, Any]], symbol: str) -> dict[str, Any]:
-    empty = {"clients": ZERO, "house": ZERO, "clients_at_lps": {}, "our_fills_at_lps": {}, "lps_say": {}}
+    empty = {
+        "clients": ZERO,
+        "house": ZERO,
+        "clients_at_lps": {},
+        "errors_at_lps": {},
+        "our_fills_at_lps": {},
+        "lps_say": {},
+    }
     return symbols.setdefault(symbol, empty)
 
 
@@ -87,15 +107,21 @@ def _text(value: bytes | str) -> str:
 
 def _is_flat(line: dict[str, Any]) -> bool:
     nets = [line["clients"], line["house"]]
-    for at_lps in (line["clients_at_lps"], line["our_fills_at_lps"], line["lps_say"]):
+    for at_lps in (line["clients_at_lps"], line["errors_at_lps"], line["our_fills_at_lps"], line["lps_say"]):
         nets += at_lps.values()
     return not any(nets)
 
 
 def _agrees(line: dict[str, Any]) -> bool:
-    """Clients' parts, our fills, and what the providers say are the same at every provider."""
-    parts, fills, told = line["clients_at_lps"], line["our_fills_at_lps"], line["lps_say"]
-    ours = all(parts.get(lp, ZERO) == fills.get(lp, ZERO) for lp in {*parts, *fills})
+    """Clients' parts with the house's errors, our fills, and what the providers say are the same at every provider."""
+    parts, errors, fills, told = (
+        line["clients_at_lps"],
+        line["errors_at_lps"],
+        line["our_fills_at_lps"],
+        line["lps_say"],
+    )
+    held = {lp: parts.get(lp, ZERO) + errors.get(lp, ZERO) for lp in {*parts, *errors}}
+    ours = all(held.get(lp, ZERO) == fills.get(lp, ZERO) for lp in {*held, *fills})
     return ours and all(net == fills.get(lp, ZERO) for lp, net in told.items())
 
 

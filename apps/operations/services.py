@@ -4,6 +4,7 @@ Gather the rows, check the document, store it, then tell: a message to all proce
 decides by the new version only once it has confirmed that.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 import structlog
 from django.db import connection, transaction
 from django.utils import timezone
+from redis.exceptions import RedisError
 
 from apps import published
 from apps.accounts.models import Account, Group
@@ -93,7 +95,8 @@ def tell_config(config: Config, by: str) -> bool:
     """Tell every process, and ask the engine to decide by it; whether it confirmed. Not reaching it is no failure: the
     engine reads the newest version when it starts, and the version can be published again.
     """
-    redis_connection().publish(names.CONFIG, str(config.version))
+    with suppress(RedisError):  # every process looks for a newer version by itself too
+        redis_connection().publish(names.CONFIG, str(config.version))
     command = ReloadConfig(id=str(uuid7()), key=f"config/{config.version}", actor=by, version=config.version)
     try:
         answer = engine().submit(command, RELOAD_WAIT_S)

@@ -22,6 +22,7 @@ from apps.doors.parsing import SYMBOL, WHOLE, Fields
 from apps.doors.problems import Problem
 from apps.doors.schema import (
     ACCOUNT_CHANGES,
+    ALERTS,
     CORRECTION,
     CORRECTION_REQUEST,
     CORRECTIONS,
@@ -42,6 +43,7 @@ from apps.doors.schema import (
 )
 from apps.ledger.queries import open_withdrawals
 from apps.operations import corrections
+from apps.operations.alerts import standing_alerts
 from apps.operations.api import StaffView, record
 from apps.operations.effective import Question, effective_terms
 from apps.operations.models import Batch
@@ -306,6 +308,17 @@ class SwitchesView(CommandView):
         return self.carry_out(
             request, lambda shared: SetSwitch(**shared, scope=scope, target=target, stops=stops), keyed=False
         )
+
+
+class AlertsView(StaffView):
+    """What a person should know of now, the worst first."""
+
+    action = "read_alerts"
+
+    @extend_schema(operation_id="staff_list_alerts", responses={200: ALERTS, **PROBLEMS})
+    def get(self, request: Request) -> Response:
+        record(request, self.action, {})
+        return Response({"data": standing_alerts()})
 
 
 # --- corporate events ----------------------------------------------------------------------------------------------------

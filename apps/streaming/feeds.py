@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -66,6 +67,8 @@ class Feeds:
                 await self._listen_once()
             except (RedisError, OSError) as error:
                 log.warning("subscription_lost", error=str(error))
+            with suppress(RedisError, OSError):
+                await self._redis.connection_pool.disconnect()
             await asyncio.sleep(RETRY_AFTER_S)
 
     async def _listen_once(self) -> None:
@@ -101,7 +104,20 @@ class Feeds:
         async for key in self._redis.scan_iter(match=names.quote("*"), count=500):
             text = await self._redis.hget(key, "quote")
             if text is not None:
-                self.hub.stored_quote(decode_quote(text))
+                self._take_stored(key, text)
+
+    def _take_stored(self, key: bytes, text: bytes | str) -> None:
+        """The quote that is kept under this key. Raises RedisError when it is another key's: then the connection is not in step
+        with its questions, and must go."""
+        try:
+            quote = decode_quote(text)
+        except DecodeError as error:
+            self.broken_messages += 1
+            log.error("quote_broken", key=key.decode(errors="replace"), error=str(error))
+            return
+        if names.quote(quote.symbol).encode() != key:
+            raise RedisError(f"asked for {key!r}, answered with {quote.symbol}")
+        self.hub.stored_quote(quote)
 
     # ------------------------------------------------------------------------------------------------------ PostgreSQL
 

@@ -31,6 +31,8 @@ COMPILER_FLAGS = "-O1 -g0"
 STAMP = ".tribook-stamp"
 STAMP_FORMAT = "1"
 REPORT_EVERY_S = 15.0
+RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+POLICY = Path("/usr/sbin/policy-rc.d")
 IMPORT_CHECK = (
     "import platform, uuid, django, psycopg, redis, quickfix\n"
     "assert platform.__file__.endswith('platform.py'), platform.__file__\n"
@@ -79,6 +81,7 @@ def set_up(*, for_tests: bool = False) -> Path:
     place = place_from(os.environ)
     if for_tests:
         install_browser()
+        install_rabbitmq()
     if is_current(place):
         return place.python
     interpreter = str(place.python) if runs(str(place.python), "import pip") else find_interpreter()
@@ -169,6 +172,31 @@ def install_browser() -> None:
         install_packages(["chromium"], why="The browser tests")
     except SetupError as error:
         say(str(error))
+
+
+def install_rabbitmq() -> None:
+    """RabbitMQ's program for the tests of the event bus, which run nodes of their own. Without it they say so themselves."""
+    if RABBITMQ.exists():
+        return
+    try:
+        with no_service_started(POLICY):
+            install_packages(["rabbitmq-server"], why="The event bus's tests")
+    except SetupError as error:
+        say(str(error))
+
+
+@contextlib.contextmanager
+def no_service_started(policy: Path) -> Iterator[None]:
+    """Debian starts what it installs, on every address; while this file says 101 it does not. One that is there stays."""
+    if os.geteuid() != 0 or policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
 
 
 # ----------------------------------------------------------------------------------------------------- the environment

@@ -1,6 +1,11 @@
-"""The Celery app: background work over Redis, JSON only. `celery -A broker` finds it here."""
+"""The Celery app: background work over RabbitMQ where AMQP_URL names one, else Redis; JSON only. `celery -A broker` finds it.
+
+A task may be delivered twice and may die in the middle: it is acknowledged when it is done, one at a time, and put back when
+its worker is lost. What it does has one effect all the same (`apps.operations.tasks` says why).
+"""
 
 import os
+from collections.abc import Mapping
 
 from celery import Celery
 
@@ -14,9 +19,17 @@ SETTLE_EVERY_S = 5.0
 """Swaps and daily commission are due at 17:00 New York whenever they are charged: this is how late clients see it at most."""
 
 
-def _broker_url() -> str:
-    """Kombu's spelling of the Redis address: its sockets are `redis+socket://`."""
-    url = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0")
+TIME_LIMIT_S = 300
+REDELIVERED_AFTER_S = 2 * TIME_LIMIT_S
+"""Redis knows no lost connection: it gives a task to another worker after so long, which no task may take. No task has an
+ETA or a countdown, which would have it delivered again every so often."""
+
+
+def broker_url(environment: Mapping[str, str]) -> str:
+    """RabbitMQ's address, else Kombu's spelling of the one of Redis: its sockets are `redis+socket://`."""
+    if environment.get("AMQP_URL"):
+        return environment["AMQP_URL"]
+    url = environment.get("REDIS_URL", "redis://127.0.0.1:6379/0")
     if not url.startswith("unix://"):
         return url
     socket_path, _, query = url.removeprefix("unix://").partition("?")
@@ -26,13 +39,16 @@ def _broker_url() -> str:
 
 app = Celery("tribook")
 app.conf.update(
-    broker_url=_broker_url(),
+    broker_url=broker_url(os.environ),
+    broker_transport_options={} if os.environ.get("AMQP_URL") else {"visibility_timeout": REDELIVERED_AFTER_S},
     accept_content=["json"],
     task_serializer="json",
     result_serializer="json",
     task_ignore_result=True,
     task_acks_late=True,
-    task_time_limit=300,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_time_limit=TIME_LIMIT_S,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     timezone="UTC",

@@ -30,7 +30,7 @@ from bus.client import AnswerTimeout, Busy, Client
 from bus.clock import Clock, clock_from_environment
 from bus.codec import DecodeError, decode, decode_quote
 from bus.health import beat
-from bus.store import load_config
+from bus.store import LONG_LOOKS, load_config
 from trading.answers import Answer
 from trading.commands import AnyCommand, Deposit, OpenAccount, RequestWithdrawal
 from trading.configuration import Config
@@ -103,17 +103,20 @@ class Crowd:
 
     def _configuration(self) -> Config:
         while not self._stopping.is_set():
-            with suppress(psycopg.Error, LookupError), psycopg.connect(self._database_url) as connection:
+            with suppress(psycopg.Error, LookupError), self._database() as connection:
                 return load_config(connection)
             self._stopping.wait(RETRY_S)
         raise SystemExit(0)
+
+    def _database(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._database_url, connect_timeout=5, options=LONG_LOOKS)
 
     def _opened(self, planned: Sequence[Person], seed: int) -> list[Person]:
         """The people with funded accounts. An account that exists already keeps its terms, whatever was planned for it."""
         with ThreadPoolExecutor(IN_FLIGHT_MAX) as senders:
             for done in [senders.submit(self._open, person, seed) for person in planned]:
                 done.result()
-        with psycopg.connect(self._database_url) as connection, self._lock:
+        with self._database() as connection, self._lock:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             found = load_books(connection, [person.account for person in planned])
             self._books.of.update(found)

@@ -31,7 +31,7 @@ from broker.invariants import (
 )
 from bus import names
 from bus.clock import Clock, Replay, clock_from_environment
-from bus.store import load_config
+from bus.store import LONG_LOOKS, load_config
 from trading.views import rfc3339
 
 LOOK_EVERY_S = 1.0
@@ -103,7 +103,7 @@ class Database:
     @contextmanager
     def _opened(self) -> Iterator[Connection]:
         if self._connection is None:
-            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=5, options=LONG_LOOKS)
         yield self._connection
 
 

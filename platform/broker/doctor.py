@@ -70,7 +70,7 @@ def examine(bootstrap: ModuleType) -> Iterator[Finding]:
     place = bootstrap.place_from(os.environ)
     yield from machine(bootstrap, place)
     yield from environment(bootstrap, place)
-    yield from servers(place)
+    yield from servers(bootstrap, place)
     yield from surroundings()
 
 
@@ -106,13 +106,18 @@ def environment(bootstrap: ModuleType, place: object) -> Iterator[Finding]:
         yield Finding(name, "in the environment" if found else "", found, fix="make setup")
 
 
-def servers(place: object) -> Iterator[Finding]:
+def servers(bootstrap: ModuleType, place: object) -> Iterator[Finding]:
     """PostgreSQL and Redis: the ones named by the environment, else what can be run here."""
     found = ask_servers(place)
     yield store("DATABASE_URL", "postgres", *chosen_postgres(found), fix="make setup, or Debian's postgresql")
     redis = str(found.get("redis") or "")
     yield store("REDIS_URL", "redis", redis, version(redis, "--version"), fix="make setup, or Debian's redis-server")
-    yield tool("rabbitmq-server", need=OPTIONAL, fix="only for integration events; set AMQP_URL or install Debian's")
+    yield Finding(
+        "rabbitmq-server",
+        str(bootstrap.RABBITMQ) if bootstrap.RABBITMQ.exists() else "",
+        need=OPTIONAL,
+        fix="events go over Redis; set AMQP_URL, or install Debian's and set TRIBOOK_RABBITMQ=1",
+    )
     yield timescale(found)
 
 

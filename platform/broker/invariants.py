@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg
 
-from trading.ledger import BANK, TransactionKind
+from trading.ledger import BANK, HOUSE_ERROR, TransactionKind
 
 Connection = psycopg.Connection[Any]
 Check = Callable[[Connection], list[str]]
@@ -55,14 +55,16 @@ NUMBERS = {
     ),
     "ledger_transfer": ("amount",),
     "ledger_balance": ("balance",),
-    "lp_order": ("volume", "quantity", "filled_volume", "filled_cost"),
+    "lp_order": ("volume", "quantity", "filled_volume", "filled_cost", "told_cum"),
+    "lp_execution": ("volume", "price"),
+    "error_fill": ("volume", "price", "result", "volume_after", "cost_after"),
 }
 
 
 def violations(connection: Connection, *, expired_for_max: timedelta = EXPIRED_FOR_MAX) -> list[str]:
     """Everything that is wrong with what is stored; empty when nothing is."""
     found = Auditor(expired_for_max=expired_for_max).look(connection)
-    return found + fills_are_unique(connection) + numbers_are_finite(connection)
+    return found + fills_are_unique(connection) + fills_are_owned(connection) + numbers_are_finite(connection)
 
 
 @contextmanager
@@ -90,6 +92,11 @@ class Auditor:
         self._dealt: dict[int, Decimal] = {}
         self._held: dict[int, tuple[Decimal, Decimal, Decimal]] = {}
         """Per position by its deals: ever opened, still open, still open at a provider."""
+        self._error = 0
+        self._erred: dict[tuple[str, str], Decimal] = {}
+        """Lots in the house's error account, by its bookings."""
+        self._lost: dict[str, Decimal] = {}
+        """What they came to, per currency."""
         self._touched_orders: list[int] = []
         self._touched_positions: list[int] = []
         self._orders_since: datetime | None = None
@@ -106,6 +113,7 @@ class Auditor:
             "deals": self._deals_are_posted,
             "orders": self._fills_stay_within_their_orders,
             "positions": self._positions_are_sums_of_deals,
+            "errors": self._error_account_adds_up,
             "waiting": nothing_waits_in_vain,
             "expiry": self._nothing_rests_expired,
             "outbox": self._messages_are_numbered,
@@ -256,6 +264,25 @@ class Auditor:
                 )
         return found
 
+    def _error_account_adds_up(self, connection: Connection) -> list[str]:
+        """I5, I7: what the house holds by mistake is what was booked of it, and so is what it made by that."""
+        for lp, symbol, currency, lots, result, newest in _rows(connection, NEW_ERRORS, (self._error,)):
+            _add(self._erred, (lp, symbol), lots)
+            _add(self._lost, currency, result)
+            self._error = max(self._error, newest)
+        held = {(lp, symbol): Decimal(lots) for lp, symbol, lots in _rows(connection, ERROR_HOLDINGS)}
+        found = [
+            f"I7: the house holds {held.get(place, ZERO)} of {place[1]} at {place[0]} by mistake, and booked"
+            f" {self._erred.get(place, ZERO)}"
+            for place in {**held, **self._erred}
+            if held.get(place, ZERO) != self._erred.get(place, ZERO)
+        ]
+        return found + [
+            f"I7: the error account has {self._posted.get((HOUSE_ERROR, currency), ZERO)} {currency} and it booked {lost}"
+            for currency, lost in self._lost.items()
+            if lost != self._posted.get((HOUSE_ERROR, currency), ZERO)
+        ]
+
     def _nothing_rests_expired(self, connection: Connection) -> list[str]:
         """An order whose time came long ago does not wait any more."""
         ((now_at,),) = _rows(connection, NEWEST_BATCH)
@@ -358,6 +385,21 @@ SELECT s ->> 0, to_timestamp((s ->> 1)::bigint / 1000000.0) FROM shard h
 JOIN engine_batch b ON b.shard = h.shard AND b.seq = h.seq
 CROSS JOIN LATERAL jsonb_array_elements(coalesce(b.desk -> 'splits', '[]')) s
 """
+NEW_ERRORS = """
+SELECT lp, symbol, currency, sum(CASE side WHEN 'buy' THEN volume ELSE -volume END), sum(result), max(id)
+FROM error_fill WHERE id > %s GROUP BY 1, 2, 3
+"""
+ERROR_HOLDINGS = """
+SELECT e ->> 'lp', e ->> 'symbol', e ->> 'volume' FROM shard h
+JOIN engine_batch b ON b.shard = h.shard AND b.seq = h.seq
+CROSS JOIN LATERAL jsonb_array_elements(coalesce(b.desk -> 'errors', '[]')) e
+"""
+OWNED_FILLS = """
+SELECT x.lp, x.exec_id, x.volume, coalesce(d.volume, 0), coalesce(e.volume, 0) FROM lp_execution x
+LEFT JOIN (SELECT lp, exec_id, at, sum(volume) AS volume FROM deal WHERE lp <> '' GROUP BY 1, 2, 3) d USING (lp, exec_id, at)
+LEFT JOIN (SELECT lp, exec_id, at, sum(volume) AS volume FROM error_fill GROUP BY 1, 2, 3) e USING (lp, exec_id, at)
+WHERE x.kind = 'fill' AND x.volume * (x.owner <> 'nobody')::int <> coalesce(d.volume, 0) + coalesce(e.volume, 0)
+"""
 NEWEST_BATCH = "SELECT max(b.at) FROM shard s JOIN engine_batch b ON b.shard = s.shard AND b.seq = s.seq"
 NEW_BATCHES = "SELECT seq, epoch FROM engine_batch WHERE shard = %s AND seq > %s ORDER BY seq"
 
@@ -423,6 +465,15 @@ def fills_are_unique(connection: Connection) -> list[str]:
         connection,
         "SELECT lp, cl_ord_id, count(*) FROM lp_order GROUP BY 1, 2 HAVING count(*) > 1",
         "I4: leg {} {} exists {} times",
+    )
+
+
+def fills_are_owned(connection: Connection) -> list[str]:
+    """I5: every lot that a provider dealt is a client's or in the house's error account, once."""
+    return _found(
+        connection,
+        OWNED_FILLS,
+        "I5: {} fill {} over {} lots is {} a client's and {} in the error account",
     )
 
 

@@ -20,6 +20,7 @@ import psycopg
 import redis
 
 from broker.embedded.postgres import create_database, postgres_service
+from broker.embedded.rabbitmq import rabbitmq_services
 from broker.embedded.redis import redis_service
 from broker.embedded.service import Service, ServiceError, default_data_folder, kept_secret
 from broker.processes import (
@@ -37,6 +38,7 @@ from broker.processes import (
 )
 from broker.supervisor import AlreadyRunningError, InterruptedByUserError, NotReadyError, Supervisor, spec_of
 from bus.clock import after, clock_from
+from bus.store import SHORT_QUESTIONS
 
 STORES_WITHIN_S = 90.0
 HOUSE_WITHIN_S = 120.0
@@ -158,7 +160,7 @@ def run(options: Options) -> int:
 
 
 def start_stores(supervisor: Supervisor, options: Options) -> Layout:
-    """PostgreSQL and Redis: the real ones that the environment names, else private ones."""
+    """PostgreSQL and Redis: the real ones that the environment names, else private ones. RabbitMQ only when asked for."""
     database_url, redis_url = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
     services: list[tuple[Service, int]] = []
     if not database_url:
@@ -172,6 +174,9 @@ def start_stores(supervisor: Supervisor, options: Options) -> Layout:
         services.append((private, REDIS))
         redis_url = private.url
     supervisor.add(spec_of(service, stop_rank=rank) for service, rank in services)
+    amqp_url = os.environ.get("AMQP_URL", "")
+    if not amqp_url and os.environ.get("TRIBOOK_RABBITMQ") == "1":
+        amqp_url = start_rabbitmq(supervisor, options.data)
     supervisor.wait_ready(within_s=STORES_WITHIN_S)
     if not os.environ.get("DATABASE_URL"):
         create_database(database_url)
@@ -188,9 +193,18 @@ def start_stores(supervisor: Supervisor, options: Options) -> Layout:
         lpsim_password=os.environ.get("LPSIM_PASSWORD") or kept_secret(options.data / "secrets" / "lpsim-password"),
         ticks=options.ticks,
         speed=f"{options.speed:g}",
+        amqp_url=amqp_url,
     )
     supervisor.add((), environment(layout, os.environ))
     return layout
+
+
+def start_rabbitmq(supervisor: Supervisor, data: Path) -> str:
+    """A private node; its address. It finds its epmd running and starts none, and is stopped before it."""
+    say("starting RabbitMQ")
+    epmd, node = rabbitmq_services(data)
+    supervisor.add([spec_of(epmd, stop_rank=POSTGRES), replace(spec_of(node, stop_rank=REDIS), after=("epmd",))])
+    return node.url
 
 
 def prepare_database(supervisor: Supervisor) -> None:
@@ -236,7 +250,7 @@ def recording_start_us(ticks: Path, given: Mapping[str, str]) -> int:
 
 def last_business_us(database_url: str) -> int:
     """The newest committed business time, in microseconds; 0 for a fresh database."""
-    with psycopg.connect(database_url) as connection:
+    with psycopg.connect(database_url, connect_timeout=5, options=SHORT_QUESTIONS) as connection:
         row = connection.execute("SELECT (extract(epoch FROM max(at)) * 1000000)::bigint FROM engine_batch").fetchone()
     return int(row[0]) if row and row[0] is not None else 0
 

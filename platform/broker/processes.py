@@ -1,7 +1,7 @@
 """The processes of the house on one screen: what each is started with, what it waits for, and when it is stopped.
 
 All of them run in the checkout's root and get the same environment (`environment`), which is also what a container would
-give them: DATABASE_URL, REDIS_URL, TRIBOOK_DATA, TRIBOOK_CLOCK, TRIBOOK_SECRET_KEY,
+give them: DATABASE_URL, REDIS_URL, AMQP_URL where there is RabbitMQ, TRIBOOK_DATA, TRIBOOK_CLOCK, TRIBOOK_SECRET_KEY,
 the ports, and the simulated LPs' password.
 """
 
@@ -48,6 +48,8 @@ class Layout:
     lpsim_password: str
     ticks: Path | None = None
     speed: str = "1"
+    amqp_url: str = ""
+    """Where the events go; empty: Redis streams."""
 
 
 PORT_END = 65_536
@@ -71,8 +73,9 @@ def environment(layout: Layout, inherited: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
     }
-    kept = {name: value for name, value in inherited.items() if name != "TICKS"}
-    return {**kept, **own, **({"TICKS": str(layout.ticks)} if layout.ticks else {})}
+    kept = {name: value for name, value in inherited.items() if name not in ("TICKS", "AMQP_URL")}
+    given = {"TICKS": str(layout.ticks) if layout.ticks else "", "AMQP_URL": layout.amqp_url}
+    return {**kept, **own, **{name: value for name, value in given.items() if value}}
 
 
 def house(layout: Layout) -> list[Spec]:
@@ -94,6 +97,8 @@ def house(layout: Layout) -> list[Spec]:
         Spec("auditor", python("broker.audit"), after=("engine",), stop_rank=DOORS, is_ready=beating("auditor")),
         Spec("web", web(layout.http_port), after=("engine",), stop_rank=DOORS, is_ready=answers_on(layout.http_port)),
         Spec("stream", stream(layout.stream_port), stop_rank=DOORS, is_ready=answers_on(layout.stream_port)),
+        Spec("relay", python("bus.relay"), after=("engine",), stop_rank=COUNTERPARTIES, is_ready=beating("relay")),
+        Spec("notifier", python("apps.notifications"), stop_rank=COUNTERPARTIES, is_ready=beating("notifier")),
         Spec("worker", celery("worker", "--pool", "threads", "--concurrency", "2"), stop_rank=DOORS),
         Spec("beat", celery("beat", "--schedule", str(layout.data / "run" / "beat-schedule")), stop_rank=DOORS),
     ]

@@ -4,6 +4,7 @@
 | --- | --- |
 | `DATABASE_URL` | PostgreSQL, as libpq reads it (`postgresql://user:password@host/name`, a socket as `?host=/folder`) |
 | `REDIS_URL` | Redis, `redis://` or `unix://` |
+| `AMQP_URL` | RabbitMQ, for events and background tasks; without it both go over Redis |
 | `TRIBOOK_SECRET_KEY` | signs sessions and tokens; must be set unless `TRIBOOK_DEBUG=1` or under test |
 | `TRIBOOK_ALLOWED_HOSTS` | names the doors answer to beside loopback, separated by commas |
 | `TRIBOOK_TRUSTED_ORIGINS` | origins that browsers may post from, separated by commas (`https://trade.example.com`) |
@@ -44,11 +45,20 @@ def _secret_key() -> str:
     raise ImproperlyConfigured("TRIBOOK_SECRET_KEY is not set: sessions and tokens cannot be signed")
 
 
+DATABASE_PATIENCE = "-c statement_timeout=30000 -c lock_timeout=5000 -c idle_in_transaction_session_timeout=60000"
+"""Milliseconds. No page, task or door waits for ever for a table that somebody holds, nor holds one itself."""
+PATIENT_COMMANDS = frozenset({"migrate", "dbshell"})
+"""What changes or looks at whole tables may take its time."""
+
+
 def database_from(url: str, *, pool_size: int) -> dict[str, Any]:
     """Django's description of the database that a libpq address names, with a connection pool."""
     parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
     named = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     options: dict[str, Any] = {name: value for name, value in parts.items() if name not in named}
+    options.setdefault("connect_timeout", "5")
+    if sys.argv[1:2] not in [[command] for command in PATIENT_COMMANDS]:
+        options.setdefault("options", DATABASE_PATIENCE)
     if pool_size:
         options["pool"] = {"min_size": 1, "max_size": pool_size, "timeout": 5}
     return {
@@ -93,6 +103,7 @@ INSTALLED_APPS = [
     "apps.operations",
     "apps.marketdata",
     "apps.margin",
+    "apps.notifications",
 ]
 
 MIDDLEWARE = [

@@ -14,8 +14,9 @@ from apps.doors.problems import is_api, plain_problem
 from apps.ledger import api as ledger
 from apps.margin import api as margin
 from apps.marketdata import api as marketdata
+from apps.notifications import api as notifications
 from apps.operations import api as operations
-from apps.operations import staff
+from apps.operations import casework, staff
 from apps.orders import api as orders
 from apps.positions import api as positions
 from trading.refusals import Refusal
@@ -41,6 +42,8 @@ v1: list[URLPattern | URLResolver] = [
     path("positions/<str:position>/reverse", positions.ReverseView.as_view()),
     path("deals", orders.DealsView.as_view()),
     path("ledger", ledger.LedgerView.as_view()),
+    path("notifications", notifications.NotificationsView.as_view()),
+    path("notifications/<str:notification>/read", notifications.ReadNotificationView.as_view()),
     path("user/deposit", ledger.DepositView.as_view()),
     path("time", doors.TimeView.as_view()),
     path("status", doors.StatusView.as_view()),
@@ -56,6 +59,7 @@ v1: list[URLPattern | URLResolver] = [
     path("staff/accounts/<str:account>/adjust", staff.AdjustView.as_view()),
     path("staff/accounts/<str:account>/credit", staff.CreditView.as_view()),
     path("staff/accounts/<str:account>/bonus", staff.BonusView.as_view()),
+    path("staff/alerts", staff.AlertsView.as_view()),
     path("staff/switches", staff.SwitchesView.as_view()),
     path("staff/dividends", staff.DividendView.as_view()),
     path("staff/splits", staff.SplitView.as_view()),
@@ -64,6 +68,14 @@ v1: list[URLPattern | URLResolver] = [
     path("staff/corrections", staff.CorrectionsView.as_view()),
     path("staff/corrections/<str:correction>/approve", staff.ApproveCorrectionView.as_view()),
     path("staff/corrections/<str:correction>/reject", staff.RejectCorrectionView.as_view()),
+    path("staff/cases", casework.CasesView.as_view()),
+    path("staff/cases/<str:case>/settle", casework.SettleCaseView.as_view()),
+    path("staff/error-account", casework.ErrorAccountView.as_view()),
+    path("staff/halts/lift", casework.LiftHaltView.as_view()),
+    path("staff/provider-orders/<str:cl_ord_id>/settlements", casework.ProposeSettlementView.as_view()),
+    path("staff/settlements", casework.SettlementsView.as_view()),
+    path("staff/settlements/<str:settlement>/approve", casework.ApproveSettlementView.as_view()),
+    path("staff/settlements/<str:settlement>/reject", casework.RejectSettlementView.as_view()),
     path("schema", doors.SchemaView.as_view(), name="schema"),
 ]
 

@@ -108,6 +108,10 @@ class Client:
         except (redis.RedisError, OSError) as error:
             connection.disconnect()
             raise AnswerTimeout("the message bus broke off while the command was sent") from error
+        except BaseException:
+            # Broken off between question and answer: whoever got this connection next would read our answer as its own.
+            connection.disconnect()
+            raise
         finally:
             self._pool.release(connection)
         if added is None:

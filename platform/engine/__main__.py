@@ -4,7 +4,8 @@ One engine at a time owns the shard. Another follows what it does and waits for 
 owner's name: then it is the owner's successor, started because the owner died. With `--standby` it fills no engine's place:
 it leaves a shard that nobody has to the engine that is about to start.
 
-Reads DATABASE_URL, REDIS_URL and TRIBOOK_CLOCK. Waits for whatever is not there yet and says for what.
+Reads DATABASE_URL, REDIS_URL and TRIBOOK_CLOCK, and for the disk guard TRIBOOK_DATA, TRIBOOK_DISK_PATHS and
+TRIBOOK_DISK_FREE_MIN. Waits for whatever is not there yet and says for what.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import signal
 import sys
 
 from bus.clock import clock_from_environment
+from engine.diskguard import guard_from
 from engine.driver import SWITCH_INTERVAL_S, Driver
 from engine.journal import connect
 from engine.lease import OWNER, PATIENCE_S, STANDBY
@@ -31,6 +33,10 @@ def main() -> int:
     missing = [name for name in ("DATABASE_URL", "REDIS_URL") if not os.environ.get(name)]
     if missing:
         parser.error(f"{' and '.join(missing)} must be set")
+    try:
+        disk = guard_from(os.environ)
+    except ValueError as error:
+        parser.error(str(error))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     redis_url = os.environ["REDIS_URL"]
     source = RedisSource(redis_url, shard=shard)
@@ -46,6 +52,7 @@ def main() -> int:
         name=options.name or (STANDBY if options.standby else OWNER),
         patience_s=PATIENCE_S if options.standby else 0.0,
         follower=Follower(lambda name: connect(url, name=name), shard=shard),
+        disk=disk,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: driver.stop())

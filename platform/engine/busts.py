@@ -21,7 +21,7 @@ def was_taken_back(fill: ExecutionReport, known: Known) -> bool:
 
 def reverse(work: Work, leg: LpOrder | None, report: ExecutionReport, known: Known) -> None:
     """Take back the execution that the report names, if it counts."""
-    fill, standing = _named(report, known)
+    fill, standing = _countable(work, report, known)
     ref = fill.exec_id if fill else report.exec_ref_id
     if standing is None:
         open_case(work, CaseKind.UNMATCHED_BUST, report, leg)
@@ -36,7 +36,7 @@ def reverse(work: Work, leg: LpOrder | None, report: ExecutionReport, known: Kno
 
 def re_price(work: Work, leg: LpOrder | None, report: ExecutionReport, known: Known) -> None:
     """Give the execution that the report names another quantity or price."""
-    fill, standing = _named(report, known)
+    fill, standing = _countable(work, report, known)
     ref = fill.exec_id if fill else report.exec_ref_id
     if standing is None or report.side not in (None, standing.side):
         open_case(work, CaseKind.UNMATCHED_BUST, report, leg)
@@ -71,6 +71,16 @@ def _undo(work: Work, report: ExecutionReport, standing: Execution, reason: Erro
             price=standing.price,
             reason=reason,
         )
+
+
+def _countable(work: Work, report: ExecutionReport, known: Known) -> tuple[Execution | None, Execution | None]:
+    """As `_named`; lots of before a split of the symbol are in other units, and those of a symbol that is not offered any more
+    cannot be valued, so nothing is booked about them either."""
+    fill, standing = _named(report, known)
+    if standing is None or not standing.symbol:
+        return fill, standing
+    is_split = work.state.desk.split_us(standing.symbol) >= standing.at_us
+    return fill, None if is_split or standing.symbol not in work.config.instruments else standing
 
 
 def _named(report: ExecutionReport, known: Known) -> tuple[Execution | None, Execution | None]:

@@ -29,7 +29,7 @@ from engine.rollover import roll_over
 from engine.settlement import settle_commission
 from engine.settling import lift_halt, settle_leg
 from engine.state import KeyRecord, Prior
-from engine.switches import set_switch
+from engine.switches import note_disk_space, set_switch
 from engine.work import Work
 from trading.accounts import Account
 from trading.answers import Answer
@@ -54,6 +54,7 @@ from trading.commands import (
     LiftHalt,
     ModifyOrder,
     ModifyProtection,
+    NoteDiskSpace,
     OpenAccount,
     PayDividend,
     PlaceOrder,
@@ -249,6 +250,7 @@ _HANDLERS: dict[type[Command], Callable[[Work, Any, Asked], None]] = {
     GrantCredit: grant_credit,
     GrantBonus: grant_bonus,
     SetSwitch: set_switch,
+    NoteDiskSpace: note_disk_space,
     CorrectDeal: correct_deal,
     SettleLeg: settle_leg,
     LiftHalt: lift_halt,

@@ -17,9 +17,12 @@ import psycopg
 import structlog
 from msgspec import Struct
 
-from bus.alerts import Severity, raise_alert
-from engine.batch import Batch, StreamPosition
-from engine.journal import Connection, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_prior
+from bus.alerts import Severity, clear_alert, raise_alert
+from engine.batch import StreamPosition
+from engine.committer import Committer, CommitterThread
+from engine.diskguard import POLL_S as DISK_POLL_S
+from engine.diskguard import DiskGuard, DiskSpace
+from engine.journal import Connection, Facts, Journal, connect, with_facts, with_prior
 from engine.lease import (
     OWNER,
     POLL_S,
@@ -37,9 +40,6 @@ from engine.step import (
     Ack,
     Clock,
     CommandsTaken,
-    CommitFailed,
-    Committed,
-    CommitUnknown,
     Failure,
     Fenced,
     Finished,
@@ -61,8 +61,7 @@ from engine.step import (
     Unreadable,
     Write,
 )
-from trading.commands import ApplyExecution, CorrectDeal, ReloadConfig
-from trading.liquidity import Execution, ExecutionReport, LpOrder, names_in, related
+from trading.commands import CorrectDeal, NoteDiskSpace, ReloadConfig
 from trading.quotes import Quote
 
 log = structlog.get_logger()
@@ -123,14 +122,18 @@ class Driver:
         journal: Journal | None = None,
         facts: Facts | None = None,
         connecting: Callable[[str], Connection] | None = None,
-        committer: "Committer | None" = None,
+        committer: Committer | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         name: str = OWNER,
         patience_s: float = 0.0,
         follower: Follower | None = None,
+        disk: DiskGuard | None = None,
     ) -> None:
-        """`journal` to `monotonic` are for a simulated world, which has its own database, thread of work and time. `name` and
-        `patience_s` say how this engine gets the shard: see `Lease`. A `follower` keeps it ready while it stands by."""
+        """`journal` to `monotonic` are for a simulated world, which has its own database, thread of work and time.
+
+        `name` and `patience_s` say how this engine gets the shard: see `Lease`. A `follower` keeps it ready while it stands
+        by; `disk` stops new risk while the storage is nearly full.
+        """
         self.step = step
         self.problem = "starting"
         """What the shard waits for; empty while it trades."""
@@ -149,6 +152,8 @@ class Driver:
         self._monotonic = monotonic
         self._facts = facts or Facts(url)
         self._mailbox: SimpleQueue[StepInput | None] = SimpleQueue()
+        """What became of the one batch that is being written, and at most one word that there is something to look at."""
+        self._is_woken = False
         self._committer = committer or CommitterThread(journal or Journal(url, shard=step.shard))
         self._committer.deliver_to(self._mailbox.put)
         self._written_at = 0.0
@@ -158,6 +163,10 @@ class Driver:
         self._lease = Lease(self._connecting, shard=step.shard, name=name, monotonic=monotonic, patience_s=patience_s)
         self._follower = follower
         self._follow_problem = ""
+        self._disk = disk
+        self._disk_at = 0.0
+        self._disk_told: bool | None = None
+        """What staff have been told of the storage; None before the first word."""
         self._halt_unrecorded = ""
         """Why the shard must be halted, while the database has not taken it down."""
         self._finished = False
@@ -190,7 +199,10 @@ class Driver:
         return self._follower.seq if self._follower is not None and self._follower.is_following else self.step.seq
 
     def wake(self) -> None:
-        self._mailbox.put(None)
+        """However often it is called, one message waits: nudges may come faster than a busy engine reads them."""
+        if not self._is_woken:
+            self._is_woken = True
+            self._mailbox.put(None)
 
     def recent_latencies_s(self) -> list[float]:
         """From sealing a batch to its commit, of the last batches."""
@@ -248,7 +260,9 @@ class Driver:
             message = self._mailbox.get(timeout=wait_s) if wait_s else self._mailbox.get_nowait()
             while True:
                 read = True
-                if message is not None:
+                if message is None:
+                    self._is_woken = False
+                else:
                     self._act(self.step.handle(message))
                 message = self._mailbox.get_nowait()
         except Empty:
@@ -262,6 +276,8 @@ class Driver:
         try:
             self._keep_lease()
             self._load_new_config()
+            if self._disk is not None:
+                self._watch_disk(self._disk)
             return self._fetch_reports() | self._fetch_commands()
         except psycopg.Error as error:
             self._wait_for("the database answers questions", error)
@@ -321,23 +337,10 @@ class Driver:
             log.error("inbox_gap", lp=gap.lp, wanted=gap.wanted, found=gap.found)
         if not found:
             return False
-        self._act(self.step.handle(ReportsTaken(self._with_facts(found), self._clock())))
+        self._act(self.step.handle(ReportsTaken(with_facts(found, self._facts, self.step.knows_leg), self._clock())))
         if len(found) == room and self.step.state.inbox_cursors != before:
             self._inbox_at = 0.0
         return True
-
-    def _with_facts(self, reports: Sequence[Taken | Unreadable]) -> list[Taken | Unreadable]:
-        """The reports with what PostgreSQL knows of their legs that memory does not, and of their executions."""
-        said = [t.command.report for t in reports if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)]
-        asked = {report.cl_ord_id for report in said}
-        legs = self._facts.legs([cl_ord_id for cl_ord_id in sorted(asked) if not self.step.knows_leg(cl_ord_id)])
-        known = self._facts.executions(sorted({(report.lp, name) for report in said for name in names_in(report)}))
-        return [
-            with_prior(t, _prior_of(t.command.report, legs, known))
-            if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
-            else t
-            for t in reports
-        ]
 
     def _load_new_config(self) -> None:
         """A newer published version is decided by from here on, by a command like any other."""
@@ -361,6 +364,34 @@ class Driver:
         self.problem = "" if newest else "waiting for a published configuration"
         if not newest:
             self._config_at = now + RETRY_S
+
+    def _watch_disk(self, disk: DiskGuard) -> None:
+        """Turn the switch by a command like any other, and tell staff. Raises psycopg.Error."""
+        now, state = self._monotonic(), self.step.state
+        if now < self._disk_at or not self.step.room or state.config is None:
+            return
+        self._disk_at = now + DISK_POLL_S
+        is_low = state.desk.switches.is_disk_low
+        space = disk.look(is_low=is_low)
+        if space.is_low is not is_low:
+            log.warning("disk_space", is_low=space.is_low, text=space.text)
+            name = f"disk:{self.step.epoch}:{self.step.seq}:{'low' if space.is_low else 'room'}"
+            note = NoteDiskSpace(id=name, key=name, actor="engine", is_low=space.is_low)
+            self._act(self.step.handle(CommandsTaken([Taken(note)], self._clock())))
+        if space.is_low is not self._disk_told:
+            self._tell_of_disk(space)
+
+    def _tell_of_disk(self, space: DiskSpace) -> None:
+        connection = self._connecting("tribook engine alerts")
+        try:
+            if space.is_low:
+                text = f"{space.text}: nothing new is opened until there is room"
+                raise_alert(connection, kind="disk_space_low", text=text, severity=Severity.CRITICAL)
+            else:
+                clear_alert(connection, kind="disk_space_low")
+            self._disk_told = space.is_low
+        finally:
+            connection.close()
 
     # ------------------------------------------------------------------------------------------------------------ acting
 
@@ -537,97 +568,6 @@ class Driver:
         if text != self.problem:
             log.warning("waiting", until=what, error=str(error).strip())
             self.problem = text
-
-
-class Committer(Protocol):
-    """Who writes batches. One at a time; what became of it is delivered later, from any thread."""
-
-    def deliver_to(self, deliver: Callable[[StepInput | None], None]) -> None: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def write(self, batch: Batch) -> None: ...
-
-    def look_up(self, question: LookUp) -> None: ...
-
-
-class CommitterThread:
-    """The second thread: writes one batch at a time and posts what became of it."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._deliver: Callable[[StepInput | None], None] = _nobody
-        self._jobs: SimpleQueue[Batch | LookUp | None] = SimpleQueue()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="committer", daemon=True)
-
-    def deliver_to(self, deliver: Callable[[StepInput | None], None]) -> None:
-        self._deliver = deliver
-
-    def start(self) -> None:
-        if not self._thread.is_alive():
-            self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._jobs.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def write(self, batch: Batch) -> None:
-        self._jobs.put(batch)
-
-    def look_up(self, question: LookUp) -> None:
-        self._jobs.put(question)
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            self._deliver(self._settle(job) if isinstance(job, LookUp) else write_batch(self._journal, job))
-        self._journal.close()
-
-    def _settle(self, question: LookUp) -> StepInput | None:
-        """Ask until the database answers: everything is frozen until then."""
-        while not self._stopping.is_set():
-            try:
-                return look_batch_up(self._journal, question)
-            except psycopg.Error as error:
-                log.warning("look_up_failed", seq=question.seq, error=str(error).strip())
-                self._stopping.wait(RETRY_S)
-        return None
-
-
-def _prior_of(
-    report: ExecutionReport, legs: dict[str, LpOrder], known: dict[tuple[str, str], list[Execution]]
-) -> Prior:
-    executions = related(report, lambda name: known.get((report.lp, name), ()))
-    return Prior(leg=legs.get(report.cl_ord_id), executions=tuple(executions.values()))
-
-
-def write_batch(journal: Journal, batch: Batch) -> Committed | CommitFailed | CommitUnknown:
-    """Make the batch durable, and say in the step's words what became of it."""
-    try:
-        journal.write(batch)
-    except NotCommittedError as error:
-        return CommitFailed(batch.seq, str(error), error.failure)
-    except OutcomeUnknownError as error:
-        return CommitUnknown(batch.seq, str(error))
-    except Exception as error:  # noqa: BLE001 - a bug in writing rows is the rows' fault until proven otherwise
-        journal.close()
-        return CommitFailed(batch.seq, f"{type(error).__name__}: {error}", Failure.REFUSED)
-    return Committed(batch.seq)
-
-
-def look_batch_up(journal: Journal, question: LookUp) -> Committed | CommitFailed:
-    """What became of a batch whose COMMIT broke off. Raises psycopg.Error while the database cannot say."""
-    if journal.look_up(epoch=question.epoch, seq=question.seq):
-        return Committed(question.seq)
-    return CommitFailed(question.seq, "it was not committed", Failure.LOST)
-
-
-def _nobody(_message: StepInput | None) -> None:
-    """Nobody listens yet."""
 
 
 def settle_memory() -> None:

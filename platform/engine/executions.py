@@ -290,6 +290,9 @@ def _set_aside(work: Work, kind: CaseKind, leg: LpOrder | None, report: Executio
 
 def _compare_ended(work: Work, leg: LpOrder, report: ExecutionReport, _known: Known) -> None:
     """More than was dealt, or an end with less: a lesser quantity alone may be old news."""
+    if leg.symbol not in work.config.instruments:
+        open_case(work, CaseKind.UNHANDLED_REPORT, report, leg)
+        return
     told = lots(work, leg.symbol, report.cum_qty)
     is_other = told > leg.filled_volume or (report.ord_status in ENDS and told < leg.filled_volume)
     if report.denies_order or is_other:

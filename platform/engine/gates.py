@@ -115,7 +115,7 @@ def _check_law(work: Work, account: Account, order: Order) -> Refused | None:
 
 def _has_switches(work: Work) -> bool:
     switches = work.state.desk.switches
-    return switches.firm or bool(switches.symbols) or bool(switches.accounts)
+    return switches.firm or switches.is_disk_low or bool(switches.symbols) or bool(switches.accounts)
 
 
 def _check_controls(

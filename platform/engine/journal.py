@@ -27,7 +27,7 @@ from engine.stored import (
     position_from,
 )
 from trading.commands import AnyCommand, ApplyExecution, ReloadConfig
-from trading.liquidity import Execution, LegStatus, LpOrder, ReportKind
+from trading.liquidity import Execution, ExecutionReport, LegStatus, LpOrder, ReportKind, names_in, related
 from trading.orders import Deal, Side
 from trading.positions import Position
 
@@ -400,3 +400,26 @@ def _report(lp: str, seq: int, text: str) -> Taken | Unreadable:
 def with_prior(taken: Taken, prior: Prior | None) -> Taken:
     """The same command with what the database knows about it."""
     return taken if prior is None else Taken(taken.command, taken.stream_id, prior)
+
+
+def with_facts(
+    reports: Sequence[Taken | Unreadable], facts: Facts, knows_leg: Callable[[str], bool]
+) -> list[Taken | Unreadable]:
+    """The reports with what PostgreSQL knows of their legs that memory does not, and of their executions."""
+    said = [t.command.report for t in reports if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)]
+    asked = sorted({report.cl_ord_id for report in said})
+    legs = facts.legs([cl_ord_id for cl_ord_id in asked if not knows_leg(cl_ord_id)])
+    known = facts.executions(sorted({(report.lp, name) for report in said for name in names_in(report)}))
+    return [
+        with_prior(t, _prior_of(t.command.report, legs, known))
+        if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
+        else t
+        for t in reports
+    ]
+
+
+def _prior_of(
+    report: ExecutionReport, legs: dict[str, LpOrder], known: dict[tuple[str, str], list[Execution]]
+) -> Prior:
+    executions = related(report, lambda name: known.get((report.lp, name), ()))
+    return Prior(leg=legs.get(report.cl_ord_id), executions=tuple(executions.values()))

@@ -41,9 +41,15 @@ RETRY_S = 0.2
 BEAT_S = 1.0
 
 
-def connect_redis(url: str) -> "redis.Redis":
+TELL_S = 2.0
+"""For telling one batch's answers. The deciding thread waits for it, and its lease must not run out meanwhile."""
+
+
+def connect_redis(url: str, *, timeout_s: float = 5.0) -> "redis.Redis":
     """A client that gives up after a few seconds instead of hanging, and leaves repeating to its user."""
-    client: redis.Redis = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2, retry=None)
+    client: redis.Redis = redis.Redis.from_url(
+        url, socket_timeout=timeout_s, socket_connect_timeout=min(timeout_s, 2.0), retry=None
+    )
     return client
 
 
@@ -237,7 +243,7 @@ class RedisTell:
 
     def __init__(self, url: str, *, shard: int) -> None:
         self.untold = 0
-        self._client = connect_redis(url)
+        self._client = connect_redis(url, timeout_s=TELL_S)
         self._shard = shard
 
     def tell(self, told: Sequence[Told]) -> None:

@@ -29,6 +29,8 @@ BATCHES_MAX = 32
 """Read and decided in one go; then the loop looks whether it is to stop."""
 BEHIND_MAX = 4096
 """Batches; further behind, loading is quicker than following."""
+FINISH_MAX = 512
+"""Batches to be applied at a take-over; with more the lease might run out meanwhile."""
 RELOAD_S = 10.0
 """Between two loads."""
 SNAPSHOT = (
@@ -102,7 +104,7 @@ class Follower:
         Nobody else can commit any more. Raises DivergedError, psycopg.Error.
         """
         state = self._state
-        if state is None or seq - self.seq > BEHIND_MAX:
+        if state is None or seq - self.seq > FINISH_MAX:
             return None
         try:
             while self.seq != seq:

@@ -605,11 +605,23 @@ def _feed(digest: Any, value: Struct) -> None:
     digest.update(repr(_canonical(value)).encode())
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
 def _canonical(value: object) -> object:
+    """Everything open is written so after a stop and at the next start: the common kinds come first."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return str(value)
+    if kind is Decimal:
+        return format(value.normalize(), "f") if value else "0"  # type: ignore[attr-defined]
+    if value is UNPROTECTED:
+        return _UNPROTECTED
     if isinstance(value, Struct):
         return [_canonical(field) for field in msgspec.structs.astuple(value)]
     if isinstance(value, tuple):
         return [_canonical(part) for part in value]
-    if isinstance(value, Decimal):
-        return format(value.normalize(), "f") if value else "0"
     return str(value)
+
+
+_UNPROTECTED = [_canonical(field) for field in msgspec.structs.astuple(UNPROTECTED)]

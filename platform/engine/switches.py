@@ -8,7 +8,7 @@ from trading import controls
 from trading.answers import Answer
 from trading.breaker import Breakers, after_reset, breaker_of
 from trading.checks import Refused
-from trading.commands import SetSwitch, SwitchScope
+from trading.commands import NoteDiskSpace, SetSwitch, SwitchScope
 from trading.controls import KillSwitches
 from trading.desk import Desk
 from trading.events import DeskChanged
@@ -27,6 +27,15 @@ def set_switch(work: Work, command: SetSwitch, asked: Asked) -> None:
         return
     use_key(work, asked, 0)
     work.emit(DeskChanged(after))
+    work.answer(command.reply_to, Answer(command_id=command.id))
+
+
+def note_disk_space(work: Work, command: NoteDiskSpace, asked: Asked) -> None:
+    """The engine's own switch, beside the desk's."""
+    desk = work.state.desk
+    use_key(work, asked, 0)
+    if desk.switches.is_disk_low is not command.is_low:
+        work.emit(DeskChanged(replace(desk, switches=controls.note_disk(desk.switches, is_low=command.is_low))))
     work.answer(command.reply_to, Answer(command_id=command.id))
 
 

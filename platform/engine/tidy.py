@@ -19,6 +19,7 @@ from trading.positions import Position
 from trading.protection import NOTHING_ASKED, UNPROTECTED
 
 _COST = point(10)
+_EIGHT = point(8)
 
 
 class Tidy:
@@ -28,13 +29,14 @@ class Tidy:
         self._steps = {symbol: i.volume_step for symbol, i in config.instruments.items()} if config else {}
         self._points = {symbol: point(i.digits) for symbol, i in config.instruments.items()} if config else {}
         self._digits = dict(config.currency_digits) if config else {}
+        self._money_steps: dict[str, Decimal] = {}
         self._currencies: dict[int, str] = {}
         self._exact: set[int] = set()
         """Accounts whose margin charges keep fractions of a cent."""
         self._groups = dict(config.groups) if config else {}
 
     def money(self, currency: str, amount: Decimal) -> Decimal:
-        return _exactly(amount, point(self._digits.get(currency, 8)))
+        return _exactly(amount, self._step_of(currency))
 
     def account(self, account: Account) -> Account:
         """Accounts come first: orders and positions look their currency up here."""
@@ -74,22 +76,25 @@ class Tidy:
         )
 
     def position(self, position: Position) -> Position:
+        """The many of a start: what they have in common is looked up once for each."""
+        volume_step = self._steps.get(position.symbol, _EIGHT)
+        charge_step = self._charge_step(position.account)
         return replace(
             position,
-            volume_opened=self._volume(position.symbol, position.volume_opened),
-            volume=self._volume(position.symbol, position.volume),
+            volume_opened=_exactly(position.volume_opened, volume_step),
+            volume=_exactly(position.volume, volume_step),
             cost=_exactly(position.cost, _COST),
-            margin=self._charge(position.account, position.margin),
-            hedged=self._charge(position.account, position.hedged),
-            unleveraged=self._charge(position.account, position.unleveraged),
+            margin=_exactly(position.margin, charge_step),
+            hedged=_exactly(position.hedged, charge_step),
+            unleveraged=_exactly(position.unleveraged, charge_step),
             notional=_exactly(position.notional, _COST),
             swap=_exactly(position.swap, _COST),
-            volume_a_opened=self._volume(position.symbol, position.volume_a_opened),
-            volume_a=self._volume(position.symbol, position.volume_a),
+            volume_a_opened=_exactly(position.volume_a_opened, volume_step),
+            volume_a=_exactly(position.volume_a, volume_step),
             cost_a=_exactly(position.cost_a, _COST),
-            locked=self._volume(position.symbol, position.locked),
+            locked=_exactly(position.locked, volume_step),
             protection=UNPROTECTED
-            if position.protection == UNPROTECTED
+            if position.protection is UNPROTECTED or position.protection == UNPROTECTED
             else replace(
                 position.protection,
                 stop_loss=self._price(position.symbol, position.protection.stop_loss),
@@ -101,7 +106,7 @@ class Tidy:
         return replace(
             leg,
             volume=self._volume(leg.symbol, leg.volume),
-            quantity=_exactly(leg.quantity, self._steps.get(leg.symbol, point(8))),
+            quantity=_exactly(leg.quantity, self._steps.get(leg.symbol, _EIGHT)),
             filled_volume=self._volume(leg.symbol, leg.filled_volume),
             filled_cost=_exactly(leg.filled_cost, _COST),
             limit_price=self._price(leg.symbol, leg.limit_price),
@@ -131,10 +136,19 @@ class Tidy:
         return None if price is None else _exactly(price, self._points.get(symbol, point(10)))
 
     def _volume(self, symbol: str, volume: Decimal) -> Decimal:
-        return _exactly(volume, self._steps.get(symbol, point(8)))
+        return _exactly(volume, self._steps.get(symbol, _EIGHT))
 
     def _charge(self, account: int, amount: Decimal) -> Decimal:
-        return _exactly(amount, _COST) if account in self._exact else self.money(self._currency(account), amount)
+        return _exactly(amount, self._charge_step(account))
+
+    def _charge_step(self, account: int) -> Decimal:
+        return _COST if account in self._exact else self._step_of(self._currency(account))
+
+    def _step_of(self, currency: str) -> Decimal:
+        step = self._money_steps.get(currency)
+        if step is None:
+            step = self._money_steps[currency] = point(self._digits.get(currency, 8))
+        return step
 
     def _currency(self, account: int) -> str:
         return self._currencies.get(account, "")

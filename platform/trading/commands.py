@@ -229,6 +229,12 @@ class SetSwitch(Command, frozen=True, kw_only=True):
     stops: bool
 
 
+class NoteDiskSpace(Command, frozen=True, kw_only=True):
+    """The storage is nearly full: only closing is allowed, whatever the desk's switches say. Or it has room again."""
+
+    is_low: bool
+
+
 class RollOver(Command, frozen=True, kw_only=True):
     """Charge every swap that is due and not yet charged, up to some positions at a time. Asking again charges nothing twice."""
 
@@ -335,6 +341,7 @@ AnyCommand = (
     | GrantCredit
     | GrantBonus
     | SetSwitch
+    | NoteDiskSpace
     | RollOver
     | SettleCommission
     | PayDividend

@@ -1,6 +1,6 @@
 """Pre-trade controls: the last gate before new risk, in the order in which we promise to report refusals.
 
-1. message throttle      2. kill switches: firm, symbol, account      3. duplicate order      4. price collar
+1. message throttle      2. kill switches: firm, disk space, symbol, account      3. duplicate order      4. price collar
 5. order volume          6. order value                               7. volume per symbol and direction
 8. number of positions   9. number of pending orders
 
@@ -33,6 +33,7 @@ class Control(StrEnum):
 
     THROTTLE = "throttle"
     KILL_FIRM = "kill_firm"
+    DISK_SPACE = "disk_space"
     KILL_SYMBOL = "kill_symbol"
     KILL_ACCOUNT = "kill_account"
     DUPLICATE = "duplicate"
@@ -47,6 +48,7 @@ class Control(StrEnum):
 CODES: dict[Control, str] = {
     Control.THROTTLE: "rate_limited",
     Control.KILL_FIRM: "trade_disabled",
+    Control.DISK_SPACE: "close_only",
     Control.KILL_SYMBOL: "trade_disabled",
     Control.KILL_ACCOUNT: "trade_disabled",
     Control.DUPLICATE: "duplicate_order",
@@ -111,6 +113,8 @@ class KillSwitches(Struct, frozen=True, kw_only=True):
     accounts: tuple[int, ...] = ()
     lps: tuple[str, ...] = ()
     """Providers that are sent no new risk: no refusal of their own, since an order may go elsewhere. The router looks."""
+    is_disk_low: bool = False
+    """Set by the engine's own guard, not by the desk: neither undoes the other's."""
 
 
 class NewOrder(Struct, frozen=True, kw_only=True):
@@ -183,9 +187,15 @@ def revive_lp(switches: KillSwitches, lp: str) -> KillSwitches:
     return replace(switches, lps=tuple(other for other in switches.lps if other != lp))
 
 
+def note_disk(switches: KillSwitches, *, is_low: bool) -> KillSwitches:
+    return replace(switches, is_disk_low=is_low)
+
+
 def check_switches(order: NewOrder, switches: KillSwitches) -> Denied | None:
     if switches.firm:
         return Denied(Control.KILL_FIRM, "the firm has stopped all new orders")
+    if switches.is_disk_low:
+        return Denied(Control.DISK_SPACE, "the broker's storage is nearly full: positions can be closed, not opened")
     if order.symbol in switches.symbols:
         return Denied(Control.KILL_SYMBOL, f"new orders in {order.symbol} are stopped")
     if order.account in switches.accounts:

@@ -31,6 +31,10 @@ class Provider:
         self.on_prices: Answer = lambda _request: []
         self.drops_at: str | None = None
         """MsgType at which the line goes dead, once, before the message counts as received."""
+        self.resets_itself = False
+        """Answers a Logon by counting anew (141=Y), without having been asked to."""
+        self.refuses_with = ""
+        """Answers a Logon with a Logout(35=5) of this text."""
         self._next_in = 1
         self._sent: dict[int, tuple[str, str]] = {}
         self._ahead: dict[int, Fields] = {}
@@ -105,6 +109,10 @@ class Provider:
         kind, number = fields[35], int(fields[34])
         if kind == "A" and fields.get(141) == "Y":
             self._next_in, self._sent = 1, {}
+        if self.refuses_with and kind == "A":
+            self._sent[len(self._sent) + 1] = ("5", f"58={self.refuses_with}|")
+            self._write(len(self._sent), *self._sent[len(self._sent)])
+            return False
         if self.drops_at == kind:
             self.drops_at = None
             return False
@@ -115,6 +123,9 @@ class Provider:
             self._ahead[number] = fields
             if kind == "A":
                 self._logon(fields)
+            elif kind == "2":
+                # Answered at once, whatever is missing: the gap fill that is to come covers it.
+                self._resend(int(fields[7]))
             self._send_now("2", f"7={self._next_in}|16=0|")
             return True
         if number < self._next_in:
@@ -152,7 +163,9 @@ class Provider:
 
     def _logon(self, fields: Fields) -> None:
         self.logons.append(fields)
-        reset = "141=Y|" if fields.get(141) == "Y" else ""
+        if self.resets_itself:
+            self._next_in, self._sent = 2, {}
+        reset = "141=Y|" if fields.get(141) == "Y" or self.resets_itself else ""
         self.send(f"35=A|98=0|108={fields[108]}|{reset}")
         self._is_logged_on = True
 

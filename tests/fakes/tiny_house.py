@@ -1,7 +1,8 @@
 """A house of a few small processes under the real supervisor: `python -m tests.fakes.tiny_house DATA`.
 
 `first` gets ready after it has written a file; `second` starts after it; `parent` starts a process of its own, as web
-servers do; `stubborn` does not listen to SIGTERM; with `--postgres` and `--redis` the real private stores run too.
+servers do; `stubborn` does not listen to SIGTERM; `raising` is a FIX process whose first callback fails; with `--postgres`
+and `--redis` the real private stores run too.
 Each child appends its name to `stopped.txt` when it is told to stop.
 """
 
@@ -46,13 +47,31 @@ child.wait()
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()\n"
 DYING = "raise SystemExit(7)\n"
 
+RAISING = """
+import pathlib, signal, sys, threading
+from fix_gateway.initiator import guarded
+raised = pathlib.Path(sys.argv[2]) / "raised"
+
+@guarded
+def fromApp():
+    if not raised.exists():
+        raised.touch()
+        raise KeyError("nobody expected this report")
+
+threading.Thread(target=fromApp, daemon=True).start()
+while True:
+    signal.pause()
+"""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("data", type=Path)
     parser.add_argument("--postgres", action="store_true")
     parser.add_argument("--redis", action="store_true")
-    parser.add_argument("--with", dest="extra", action="append", default=[], choices=("parent", "stubborn", "dying"))
+    parser.add_argument(
+        "--with", dest="extra", action="append", default=[], choices=("parent", "stubborn", "dying", "raising")
+    )
     parser.add_argument("--run", help="Python code run to its end once all are ready; its status becomes ours")
     parser.add_argument("--ready-within", type=float, default=30.0)
     options = parser.parse_args()
@@ -85,7 +104,7 @@ def table(data: Path, options: argparse.Namespace) -> list[Spec]:
         child("first", CHILD, data, stop_rank=1),
         child("second", CHILD, data, stop_rank=0, after="first"),
     ]
-    codes = {"parent": PARENT, "stubborn": STUBBORN, "dying": DYING}
+    codes = {"parent": PARENT, "stubborn": STUBBORN, "dying": DYING, "raising": RAISING}
     specs += [child(name, codes[name], data, stop_rank=0) for name in options.extra]
     if options.redis:
         specs.append(spec_of(redis_service(data), stop_rank=2))

@@ -4,13 +4,16 @@ No provider runs here: a desk publishes prices the way the LP manager does, and 
 writes the inbox row that the provider's process would have written.
 """
 
+import math
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -80,7 +83,7 @@ class Desk:
 
     def _run(self) -> None:
         while not self._stop.wait(QUOTED_EVERY_S):
-            with self._lock:
+            with self._lock, suppress(redis.RedisError):  # a server that is slow for once must not end the market
                 for symbol in PRICES.keys() - self.silent:
                     self._publish(symbol)
 
@@ -106,6 +109,9 @@ class Desk:
         self._redis.publish(names.QUOTES, text)
 
 
+TOKEN_USED_S = 300.0
+
+
 @dataclass
 class House:
     """Where everything is."""
@@ -117,17 +123,20 @@ class House:
     desk: Desk
     engine: "subprocess.Popen[bytes]"
     environment: dict[str, str]
-    _tokens: dict[str, str] = field(default_factory=dict)
+    _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Each user's, and when it was given."""
 
     def anonymous(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=20.0)
 
     def client(self, username: str) -> httpx.Client:
-        """A logged-in client. One login per user and session: hashing a password takes its time."""
-        if username not in self._tokens:
-            self._tokens[username] = self.log_in(username)["access"]
+        """A logged-in client. Users log in seldom, since hashing a password takes its time; tokens live for ten minutes."""
+        token, given_s = self._tokens.get(username, ("", -math.inf))
+        if time.monotonic() > given_s + TOKEN_USED_S:
+            token, given_s = self.log_in(username)["access"], time.monotonic()
+            self._tokens[username] = token, given_s
         client = self.anonymous()
-        client.headers["Authorization"] = f"Bearer {self._tokens[username]}"
+        client.headers["Authorization"] = f"Bearer {token}"
         return client
 
     def log_in(self, username: str) -> dict[str, Any]:

@@ -12,14 +12,17 @@ import redis
 
 from apps.accounts.models import Account
 from apps.ledger.models import Balance
-from apps.operations.models import Batch, ConfigVersion, Shard
+from apps.operations.models import Alert, Batch, ConfigVersion, Shard
 from apps.orders.models import Deal, Order
 from apps.positions.models import Position
 from apps.routing_rules.models import RoutingDecision
 from bus import names
 from bus.codec import encode
+from trading.breaker import Breaker
 from trading.configuration import Config, Group, LpInstrument, LpSettings, Markup, Policy, resolve_conversions
+from trading.controls import KillSwitches
 from trading.decisions import ConditionTrace, Decision, LpCandidate, RuleTrace
+from trading.desk import Desk
 from trading.instruments import Instrument
 from trading.orders import Book, Side
 from trading.quotes import LpTop, Quote
@@ -66,6 +69,7 @@ def set_up(connection: "redis.Redis") -> None:
         add_order(number)
     add_money()
     add_batches()
+    add_alerts()
     show_quotes(connection)
     show_house(connection)
 
@@ -234,6 +238,32 @@ def add_batches() -> None:
             shard=0, seq=number, epoch=4, stream_incarnation="i", stream_id="1-1", inbox_cursors={}, config_version=7,
             counters={}, outbox_seq=number * 3, commands=4, inputs=b"", state_hash="",
             at=now() - timedelta(seconds=(30 - number) / 10),
+        )  # fmt: skip
+
+
+def add_alerts() -> None:
+    """One provider's breaker is open, the other was stopped by the desk; a balance is wrong, and one alert is history."""
+    opened = Breaker(
+        lp="YOFX1",
+        pause_us=3_600_000_000,
+        opened_us=time.time_ns() // 1000,
+        why="breaker open: 7 of 10 rejected in 10 s",
+    )
+    desk = Desk(breakers=(opened,), switches=KillSwitches(lps=("PRIMEXM",)))
+    Batch.objects.filter(seq=30).update(desk=msgspec.json.decode(encode(desk)))
+    for key, severity, text, is_cleared in (
+        ("lp_breaker:YOFX1", "warning", "YOFX1 gets no new risk, breaker open: 7 of 10 rejected in 10 s", False),
+        (
+            "invariant:I2",
+            "critical",
+            "I2: account 10001 shows 9985.12 and 0 but its ledger accounts have 9985.13 and 0",
+            False,
+        ),
+        ("command_parked", "critical", "1 commands; command c was put aside: KeyError: 1", True),
+    ):
+        Alert.objects.create(
+            key=key, kind=key.partition(":")[0], severity=severity, text=text, raised_at=now(), last_at=now(), count=3,
+            cleared_at=now() if is_cleared else None,
         )  # fmt: skip
 
 

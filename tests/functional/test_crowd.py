@@ -11,7 +11,7 @@ from broker.embedded.postgres import start_postgres
 from tests import services
 from tests.support.whole_house import WholeHouse, processes_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 CLIENTS, SECONDS = 20, 10
 DONE_WITHIN_S = 150

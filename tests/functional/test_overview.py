@@ -17,6 +17,7 @@ from apps import published
 from apps.accounts.models import User
 from apps.backoffice.cache import Kept, kept
 from apps.doors.connections import redis_connection
+from apps.operations.models import Alert
 from tests.functional import desk_scene
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -143,7 +144,34 @@ def test_it_costs_a_handful_of_queries_however_much_is_open(desk: "redis.Redis",
     kept.forget()
     with CaptureQueriesContext(connection) as asked:
         browser.get("/overview.json")
-    assert len(asked) <= 8, [query["sql"][:60] for query in asked]
+    assert len(asked) <= 9, [query["sql"][:60] for query in asked]
+
+
+def test_alerts_are_shown_the_worst_first_until_they_are_cleared(desk: "redis.Redis", dealer: User) -> None:
+    alerts = figures(dealer)["alerts"]
+    assert [(alert["key"], alert["severity"]) for alert in alerts] == [
+        ("invariant:I2", "critical"), ("lp_breaker:YOFX1", "warning"),
+    ]  # fmt: skip
+    Alert.objects.filter(key="invariant:I2").update(cleared_at=desk_scene.now())
+    assert [alert["key"] for alert in figures(dealer)["alerts"]] == ["lp_breaker:YOFX1"]
+
+
+def test_a_providers_breaker_is_told_beside_its_sessions(desk: "redis.Redis", dealer: User) -> None:
+    assert {lp["lp"]: lp["breaker"] for lp in figures(dealer)["lps"]} == {"YOFX1": "open", "PRIMEXM": "killed"}
+
+
+def test_without_redis_the_stored_figures_are_shown_all_the_same(
+    desk: "redis.Redis", dealer: User, settings: Any
+) -> None:
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    redis_connection.cache_clear()
+    try:
+        found = figures(dealer)
+    finally:
+        redis_connection.cache_clear()
+    assert len(found["positions"]) == len(desk_scene.POSITIONS)
+    assert {lp["trade"] for lp in found["lps"]} == {"down"}
+    assert found["processes"] == []
 
 
 def test_before_anything_is_published_the_processes_are_shown(redis_url: str, dealer: User) -> None:
@@ -206,7 +234,12 @@ def test_the_page_shows_it_all_live(
     eurusd = quotes.filter(has_text="EURUSD")
     expect(eurusd).to_contain_text("1.08312")
     expect(page.locator("#tile-ledger")).to_have_text("0.00 everywhere")
-    expect(page.locator('[data-table="lps"] tr').filter(has_text="PRIMEXM").locator(".light.off")).to_have_text("down")
+    expect(page.locator("#tile-alerts")).to_have_text("1 critical of 2")
+    expect(page.locator('[data-table="alerts"] tr').first).to_contain_text("I2: account 10001 shows 9985.12")
+    expect(page.locator('[data-table="lps"] tr').filter(has_text="YOFX1")).to_contain_text("breaker open")
+    expect(page.locator('[data-table="lps"] tr').filter(has_text="PRIMEXM").locator(".light.off").first).to_have_text(
+        "down"
+    )
 
     desk_scene.show_quotes(desk, moved_points=7)
     expect(eurusd.locator(".price.up").first).to_have_text("1.08319")

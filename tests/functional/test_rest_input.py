@@ -9,6 +9,8 @@ import pytest
 from tests.functional.conftest import ANNA, House, fresh_id, market_order
 
 RAW = {"Content-Type": "application/json"}
+ANSWERED_WITHIN_S = 5
+"""On a busy machine; a number that Python would chew on takes half a minute."""
 NOT_NUMBERS = [
     '"NaN"', '"sNaN"', '"Infinity"', '"-0"', '"1E1000000"', '"1E-999999999"', '"1_000"', '"١٢٣"', '"１２３"',
     '" 5"', '"+1"', '"0x10"', '"1e5"', '""', "null", "true", "[1]", '{"a": 1}', "1e5", "1E400", "-1",
@@ -28,7 +30,7 @@ def test_a_volume_is_a_plain_positive_decimal(anna: httpx.Client, number: str) -
     body = f'{{"account":{ANNA},"symbol":"EURUSD","side":"buy","volume":{number},"client_order_id":"{name}"}}'
     answer, took_s = send(anna, body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_volume")
-    assert took_s < 1
+    assert took_s < ANSWERED_WITHIN_S
     assert anna.get(f"/v1/orders/client:{name}").status_code == 404
 
 
@@ -72,7 +74,7 @@ GOOD = f'"account":{ANNA},"symbol":"EURUSD","side":"buy"'
 def test_json_is_read_strictly(anna: httpx.Client, body: str, status: int, code: str) -> None:
     answer, took_s = send(anna, body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert took_s < 1
+    assert took_s < ANSWERED_WITHIN_S
 
 
 @pytest.mark.parametrize("comment", ["\u0001 44=1", "a\x0144=1", "line\nbreak", "\u200b", "naïve", "x" * 65])

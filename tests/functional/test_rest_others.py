@@ -50,6 +50,10 @@ def annas(house: House) -> dict[str, list[str]]:
         "deal": [str(deal["id"])],
         "transaction": ["1"],
         "correction": ["1"],
+        "case": ["1"],
+        "cl_ord_id": ["T0-1"],
+        "settlement": ["1"],
+        "notification": ["1"],
     }
 
 
@@ -86,7 +90,7 @@ def test_anothers_thing_is_answered_like_one_that_does_not_exist(
             assert "1.08" not in theirs.text
 
 
-@pytest.mark.parametrize("room", ["orders", "positions", "deals", "ledger", "quotes"])
+@pytest.mark.parametrize("room", ["orders", "positions", "deals", "ledger", "quotes", "notifications"])
 def test_anothers_account_in_a_filter_is_unknown(ben: httpx.Client, room: str) -> None:
     theirs = ben.get(f"/v1/{room}", params={"account": ANNA})
     missing = ben.get(f"/v1/{room}", params={"account": 19999})
@@ -106,7 +110,7 @@ def test_anothers_account_in_a_body_is_unknown(house: House, ben: httpx.Client) 
 
 
 def test_lists_hold_only_the_callers_own(ben: httpx.Client, annas: dict[str, list[str]]) -> None:
-    for room in ("orders", "positions", "deals", "ledger"):
+    for room in ("orders", "positions", "deals", "ledger", "notifications"):
         rows = ben.get(f"/v1/{room}", params={"limit": 500}).json()["data"]
         assert {row["account"] for row in rows} <= {BEN}
     assert [account["id"] for account in ben.get("/v1/accounts").json()["data"]] == [BEN]

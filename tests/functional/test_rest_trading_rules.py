@@ -262,7 +262,7 @@ def test_a_kill_switch_stops_openings_and_never_closings(
         assert carla.post(f"/v1/positions/{position['id']}/close").status_code == 201
     finally:
         staff(dealer, "POST", "switches", {**body, "stops": False})
-    assert dealer.get("/v1/staff/switches").json() == {"firm": False, "symbols": [], "accounts": [], "lps": []}
+    assert not any(dealer.get("/v1/staff/switches").json().values())
     assert place(carla).status_code == 201
 
 

@@ -16,6 +16,7 @@ from bus.client import Client
 from bus.clock import wall
 from bus.codec import encode
 from tests.support.builders import quote
+from tests.support.buses import Bus, emptied
 from tests.support.database import copied, dropped, migrated
 from tests.support.running import RunningEngine
 from tests.support.trading import Connection, Load, fund, publish_config
@@ -118,3 +119,14 @@ def load(trading: RunningEngine, redis_url: str) -> Iterator[Load]:
     load = Load(redis_url)
     yield load
     load.stop()
+
+
+@pytest.fixture(params=["amqp", "redis"])
+def event_bus(request: pytest.FixtureRequest) -> Bus:
+    """Each message broker in turn, with nothing of the bus in it."""
+    if request.param == "amqp":
+        environment = {"AMQP_URL": request.getfixturevalue("rabbitmq").url}
+    else:
+        environment = {"REDIS_URL": request.getfixturevalue("redis_url")}
+    emptied(environment)
+    return Bus(request.param, environment)

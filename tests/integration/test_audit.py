@@ -1,5 +1,7 @@
 """The auditor on a real PostgreSQL: quiet while all is sound, believed only when it sees a thing twice, and then it halts."""
 
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,13 +12,15 @@ import psycopg
 import pytest
 import redis
 
-from broker.audit import CHECKS, REST, WHOLE_AGAIN_S, WHOLE_EVERY_S, Audit, Heart, invariant_of
+from broker.audit import CHECKS, NICENESS, REST, WHOLE_AGAIN_S, WHOLE_EVERY_S, Audit, Heart, invariant_of
 from broker.invariants import Auditor, legs_are_attended
+from broker.processes import ROOT, python
 from bus import names
 from bus.alerts import raise_alert
 from bus.codec import decode
 from engine.journal import NotCommittedError, connect
-from engine.recovery import HaltedError, recover
+from engine.lease import HaltedError
+from engine.recovery import recover
 from engine.step import Failure
 from tests.integration.test_invariants import traded
 from tests.integration.test_journal import Shard, buy, connection, say, shard
@@ -184,7 +188,7 @@ def test_an_engine_that_runs_is_stopped_at_its_next_batch(desk: Desk) -> None:
     desk.look(2)
     with pytest.raises(NotCommittedError, match="I2: account 1 shows "):
         desk.shard.do(buy(21))
-    assert desk.sql("SELECT count(*) FROM engine_key WHERE key LIKE '%21'") == [(0,)]
+    assert desk.sql("SELECT count(*) FROM engine_key WHERE key LIKE '%%21'") == [(0,)]
 
 
 def test_the_first_reason_stays(desk: Desk) -> None:
@@ -346,6 +350,22 @@ def test_it_runs_until_it_is_told_to_stop(desk: Desk) -> None:
     stopping.set()
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_the_process_lives_at_low_priority_and_ends_when_it_is_told_to(desk: Desk, redis_url: str) -> None:
+    server = redis.Redis.from_url(redis_url)
+    server.delete(names.health("auditor"))
+    environment = {**os.environ, "DATABASE_URL": desk.shard.url, "REDIS_URL": redis_url, "TRIBOOK_CLOCK": "wall"}
+    process = subprocess.Popen(python("broker.audit"), env=environment, cwd=ROOT)
+    try:
+        eventually(lambda: server.hget(names.health("auditor"), "state") == b"up", within_s=60)
+        assert server.hget(names.health("auditor"), "pid") == str(process.pid).encode()
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) >= NICENESS
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_violations_are_named_by_their_invariant() -> None:

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from apps.accounts.models import RefreshToken, User
 from apps.doors.models import IdempotentResponse
+from apps.operations.models import TaskEffect
 from apps.operations.tasks import prune
 
 pytestmark = pytest.mark.django_db
@@ -24,6 +25,9 @@ def test_answers_of_yesterday_and_expired_tokens_are_forgotten() -> None:
         RefreshToken.objects.create(
             jti=uuid4(), family=uuid4(), user=user, issued_at=now, expires_at=now + timedelta(days=days)
         )
-    assert prune() == {"responses": 1, "refresh_tokens": 1}
+    for days in (89, 91):
+        TaskEffect.objects.create(consumer="somebody", key=f"0:{days}", at=now - timedelta(days=days))
+    assert prune() == {"responses": 1, "refresh_tokens": 1, "effects": 1}
+    assert [effect.key for effect in TaskEffect.objects.all()] == ["0:89"]
     assert [row.key for row in IdempotentResponse.objects.all()] == ["k23"]
-    assert prune() == {"responses": 0, "refresh_tokens": 0}
+    assert prune() == {"responses": 0, "refresh_tokens": 0, "effects": 0}

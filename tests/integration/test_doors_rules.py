@@ -497,7 +497,13 @@ def test_a_refusal_is_told_and_recorded_and_nothing_to_change_is_none(engine: En
 
 def test_what_is_stopped_is_shown(engine: EngineOnPaper, carla: Browser) -> None:
     clerk = member("clerk")
-    assert told(send(clerk, "GET", "staff/switches")) == {"firm": False, "symbols": [], "accounts": [], "lps": []}
+    assert told(send(clerk, "GET", "staff/switches")) == {
+        "firm": False,
+        "symbols": [],
+        "accounts": [],
+        "lps": [],
+        "is_disk_low": False,
+    }
     Batch.objects.create(
         shard=0, seq=1, epoch=1, inbox_cursors={}, config_version=1, counters={}, outbox_seq=0, commands=1, inputs=b"",
         at=NOW, desk={"switches": {"firm": True, "symbols": ["EURUSD"], "accounts": [7]}, "rolled_us": 0},
@@ -507,6 +513,7 @@ def test_what_is_stopped_is_shown(engine: EngineOnPaper, carla: Browser) -> None
         "symbols": ["EURUSD"],
         "accounts": [7],
         "lps": [],
+        "is_disk_low": False,
     }
 
 

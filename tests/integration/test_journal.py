@@ -13,7 +13,7 @@ from bus.codec import encode
 from bus.store import load_config
 from engine import lease
 from engine.batch import Batch
-from engine.journal import JOURNAL_NAME, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect
+from engine.journal import JOURNAL_NAME, Facts, Journal, NotCommittedError, OutcomeUnknownError, connect, with_facts
 from engine.lease import FencedError, HaltedError, take_over
 from engine.recovery import recover
 from engine.state import Prior, state_hash
@@ -79,7 +79,8 @@ class Shard:
     def take_inbox(self, facts: Facts) -> int:
         """Apply what the providers said since; how many rows that were."""
         reports = facts.reports({lp: self.step.state.inbox_cursors.get(lp, 0) for lp in facts.inbox_lps()}, 256)
-        outputs = self.step.handle(ReportsTaken(reports, NOW_US + self.made))
+        ready = with_facts(reports, facts, self.step.knows_leg)
+        outputs = self.step.handle(ReportsTaken(ready, NOW_US + self.made))
         for output in outputs:
             assert isinstance(output, Write)
             self.settle(output.batch)

@@ -17,6 +17,7 @@ from lp_adapters.inbox import Inbox, InboxRow, LockLost
 from lp_adapters.legs import Leg, Plan
 from tests.support.database import copied, dropped, migrated
 from tests.support.legs import plant_leg
+from tests.waiting import eventually
 from trading.liquidity import ExecutionReport, ReportKind
 
 
@@ -239,10 +240,14 @@ def test_a_successor_waits_for_what_its_predecessor_is_just_writing(
 
 def test_nothing_is_written_while_there_is_nothing_to_do(inbox: Inbox, db: psycopg.Connection[Any]) -> None:
     """The dispatcher looks four times a second: an idle look must not cost a commit record."""
-    before = db.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
-    assert inbox.take(send_all, as_planned) == ()
-    assert inbox.in_doubt() == []
-    assert db.execute("SELECT pg_current_wal_insert_lsn()").fetchone() == before
+
+    def looks_without_a_trace() -> bool:
+        before = db.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+        assert inbox.take(send_all, as_planned) == ()
+        assert inbox.in_doubt() == []
+        return db.execute("SELECT pg_current_wal_insert_lsn()").fetchone() == before
+
+    eventually(looks_without_a_trace)  # others may write to the same server, but not always
 
 
 @pytest.mark.usefixtures("unknown_outcome")

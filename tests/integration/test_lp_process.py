@@ -2,11 +2,13 @@
 PostgreSQL and a real Redis, killed and cut off at the worst moments."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from tests.waiting import eventually
 from trading.liquidity import ExecutionReport
 
 ROOT = Path(__file__).resolve().parents[2]
+STRUCK_AT = (5, 13, 20, 27)
+"""Which of a process' system calls of one kind it is killed at: from its first words to after its order."""
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +81,13 @@ class House:
         self.legs = 0
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, session: str, provider: Provider, **environment: str) -> "subprocess.Popen[bytes]":
+    def start(
+        self, session: str, provider: Provider, *, under: Sequence[str] = (), **environment: str
+    ) -> "subprocess.Popen[bytes]":
         port = {"price": "LPSIM_PORT_0", "trade": "LPSIM_PORT_1"}[session]
         with (self.folder / f"{session}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "lp_adapters.fix", "--lp", "YOFX1", "--session", session],
+                [*under, sys.executable, "-m", "lp_adapters.fix", "--lp", "YOFX1", "--session", session],
                 env={**self.environment, port: str(provider.port), **environment},
                 cwd=ROOT,
                 stdout=log,
@@ -112,8 +118,20 @@ class House:
         assert [seq for seq, _ in rows] == list(range(1, len(rows) + 1)), "the sequence has no gap"
         return [decode_report(report) for _, report in rows]
 
+    def has_ended(self, cl_ord_id: str) -> bool:
+        return any(name == cl_ord_id and kind in ("fill", "not_sent", "status") for kind, name in self.said())
+
+    def end(self, process: "subprocess.Popen[bytes]") -> None:
+        """Kill it, and whatever it traces."""
+        subprocess.run(["pkill", "-KILL", "-P", str(process.pid)], check=False)
+        process.kill()
+        process.wait()
+
     def said(self) -> list[tuple[str, str]]:
         return [(report.kind.value, report.cl_ord_id) for report in self.inbox()]
+
+    def alerts(self) -> set[str]:
+        return {key for (key,) in self.db.execute("SELECT key FROM alert WHERE cleared_at IS NULL")}
 
     def log(self, session: str = "trade") -> str:
         log = self.folder / f"{session}.log"
@@ -273,7 +291,7 @@ def test_a_report_that_was_not_committed_is_said_again_after_a_kill(
     process = house.start("trade", trade)
     eventually(lambda: trade.is_logged_on)
     with psycopg.connect(database) as blocking:
-        blocking.execute("LOCK TABLE lp_inbox IN ACCESS EXCLUSIVE MODE")
+        blocking.execute("LOCK TABLE lp_inbox IN EXCLUSIVE MODE")
         cl_ord_id = house.leg()
         eventually(lambda: _someone_waits(house.db, "INSERT INTO lp_inbox%"))
         process.kill()
@@ -283,6 +301,202 @@ def test_a_report_that_was_not_committed_is_said_again_after_a_kill(
     house.start("trade", trade)
     eventually(lambda: house.said()[:2] == [("acknowledged", cl_ord_id), ("fill", cl_ord_id)])
     assert len(trade.of_type("D")) == 1
+
+
+def test_a_report_that_was_committed_and_not_counted_is_said_again_and_kept_again(
+    house: House, trade: Provider
+) -> None:
+    """Killed between the commit and the callback's return: two rows, one ExecID, for the engine to apply once."""
+    process = house.start("trade", trade)
+    eventually(lambda: trade.is_logged_on)
+    slow_commit(house.db, "INSERT ON lp_inbox", "NEW.kind = 'fill'")
+    cl_ord_id = house.leg()
+    eventually(lambda: _someone_sleeps(house.db))
+    process.kill()
+    process.wait()
+    eventually(lambda: ("fill", cl_ord_id) in house.said())
+    house.db.execute("DROP TRIGGER slow_commit ON lp_inbox")
+    house.start("trade", trade)
+    eventually(lambda: house.said().count(("fill", cl_ord_id)) == 2)
+    fills = [report for report in house.inbox() if report.kind == "fill"]
+    assert len({report.fill_key for report in fills}) == 1
+    assert len(trade.of_type("D")) == 1
+
+
+def test_a_process_killed_when_the_provider_has_its_order_asks_and_does_not_send_again(
+    house: House, trade: Provider
+) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def kill(_order: Fields) -> list[str]:
+        processes[0].kill()
+        return []
+
+    trade.on_order = kill
+    trade.on_status = lambda request: [report(request, "I", "2", "14=10000|151=0|")]
+    processes.append(house.start("trade", trade))
+    cl_ord_id = house.leg()
+    eventually(lambda: processes[0].poll() is not None)
+    assert (house.state_of(cl_ord_id), house.said()) == ("dispatching", [])
+    house.start("trade", trade)
+    eventually(lambda: house.said() == [("status", cl_ord_id)])
+    eventually(lambda: house.state_of(cl_ord_id) == "sent")
+    assert [order[11] for order in trade.of_type("D")] == [cl_ord_id]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace kills at a chosen system call")
+def test_killed_at_any_sending_to_anybody_an_order_is_there_once_or_never(house: House, trade: Provider) -> None:
+    """Each round dies entering its n-th sendto: to PostgreSQL, to the provider or to Redis, before it or between two.
+    What the provider then knows is what the inbox says in the end."""
+    known: dict[str, Fields] = {}
+
+    def keep(order: Fields) -> list[str]:
+        known[order[11]] = order
+        return filled(order)
+
+    def status(request: Fields) -> list[str]:
+        order = known.get(request[11])
+        return [report(order, "I", "2", "14=10000|151=0|")] if order else unknown(request)
+
+    trade.on_order, trade.on_status = keep, status
+    died = [number for number in STRUCK_AT if _struck_round(house, trade, known, number)]
+    assert died, "the strikes hit nobody"
+    assert known, "no order ever got there"
+
+
+def _struck_round(house: House, trade: Provider, known: dict[str, Fields], number: int) -> bool:
+    """One order whose process is killed entering its `number`-th sendto, and a second process that ends it; True if it was."""
+    cl_ord_id = house.leg()
+    under = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto")
+    struck = house.start("trade", trade, under=(*under, "-e", f"inject=sendto:signal=SIGKILL:when={number}"))
+    eventually(lambda: struck.poll() is not None or house.has_ended(cl_ord_id), within_s=40)
+    has_died = struck.poll() is not None
+    house.end(struck)
+    again = house.start("trade", trade)
+    eventually(lambda: house.has_ended(cl_ord_id), within_s=40)
+    house.end(again)
+    assert [order[11] for order in trade.of_type("D")].count(cl_ord_id) == (1 if cl_ord_id in known else 0)
+    kinds = {kind for kind, name in house.said() if name == cl_ord_id}
+    assert ("not_sent" in kinds) is (cl_ord_id not in known), (number, kinds)
+    return has_died
+
+
+def test_a_line_lost_in_the_middle_of_an_order_rejects_nothing(house: House, trade: Provider) -> None:
+    """The provider goes away with our order. Nothing is said of it until the provider says it."""
+
+    def gone(order: Fields) -> list[str]:
+        trade.hang_up()
+        return filled(order)
+
+    trade.on_order = gone
+    trade.on_status = lambda request: [report(request, "I", "2", "14=10000|151=0|")]
+    house.start("trade", trade)
+    eventually(lambda: trade.is_logged_on)
+    cl_ord_id = house.leg()
+    eventually(lambda: house.state_of(cl_ord_id) == "sent")
+    assert {kind for kind, _ in house.said()} <= {"acknowledged", "fill"}
+    eventually(lambda: ("fill", cl_ord_id) in house.said())
+    eventually(lambda: ("status", cl_ord_id) in house.said())
+    assert {kind for kind, _ in house.said()} == {"acknowledged", "fill", "status"}
+    assert len(trade.of_type("D")) == 1
+
+
+@pytest.mark.parametrize("stopped", ["before it sends", "after it sent"])
+def test_a_process_that_stands_still_is_replaced_and_sends_nothing_when_it_goes_on(
+    house: House, trade: Provider, data_folder: Path, stopped: str
+) -> None:
+    """SIGSTOP between the commit that marks a leg and its sending, or between its sending and the next mark; the line to
+    PostgreSQL dies meanwhile, a second process takes over at the provider's other address, and the first goes on."""
+    times: Counter[str] = Counter()
+    standby = Provider("YOFX1-TRADE", "TRIBOOK-TRADE")
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def count(order: Fields) -> list[str]:
+        times[order[11]] += 1
+        if stopped == "after it sent" and len(times) == 1:
+            processes[0].send_signal(signal.SIGSTOP)
+            return []
+        return filled(order)
+
+    def status(request: Fields) -> list[str]:
+        return [report(request, "I", "0", "14=0|151=10000|")] if times[request[11]] else unknown(request)
+
+    trade.on_order = standby.on_order = count
+    trade.on_status = standby.on_status = status
+    try:
+        processes.append(house.start("trade", trade))
+        eventually(lambda: trade.is_logged_on)
+        if stopped == "before it sends":
+            slow_commit(house.db, "UPDATE ON lp_order", "NEW.dispatch_state = 'dispatching'")
+        doubtful = house.leg()
+        if stopped == "before it sends":
+            eventually(lambda: _someone_sleeps(house.db))
+            processes[0].send_signal(signal.SIGSTOP)
+        eventually(lambda: house.state_of(doubtful) == "dispatching")
+        eventually(lambda: not _someone_sleeps(house.db))
+        house.db.execute("DROP TRIGGER IF EXISTS slow_commit ON lp_order")
+        _cancel_waiting(house.db)
+        elsewhere = data_folder / "elsewhere"
+        elsewhere.mkdir()
+        house.start("trade", standby, TRIBOOK_DATA=str(elsewhere))
+        eventually(lambda: doubtful in [request[11] for request in standby.of_type("H")])
+        processes[0].send_signal(signal.SIGCONT)
+        assert processes[0].wait(30) == 70
+        fresh = house.leg()
+        eventually(lambda: ("fill", fresh) in house.said(), within_s=20)
+        sent = {"before it sends": {fresh: 1}, "after it sent": {doubtful: 1, fresh: 1}}[stopped]
+        assert dict(+times) == sent
+        expected = {"before it sends": ("not_sent", doubtful), "after it sent": ("status", doubtful)}[stopped]
+        assert [said for said in house.said() if said[1] == doubtful][:1] == [expected]
+        assert "another process" in house.log()
+    finally:
+        standby.close()
+
+
+@pytest.mark.parametrize("how", ["their numbers are too low", "they began to count anew", "our numbers are too low"])
+def test_numbers_that_disagree_are_never_set_back_in_silence(house: House, trade: Provider, how: str) -> None:
+    house.start("trade", trade)
+    eventually(lambda: trade.is_logged_on)
+    first = house.leg()
+    eventually(lambda: ("fill", first) in house.said())
+    kept, expected = dict(trade._sent), trade._next_in
+    if how == "our numbers are too low":
+        trade.refuses_with = "MsgSeqNum too low, expecting 99 but received 7"
+    elif how == "they began to count anew":
+        trade.resets_itself = True
+    else:
+        trade._sent = {}
+    trade.hang_up()
+    eventually(lambda: house.alerts() == {"fix_numbers:YOFX1"})
+    assert house.redis.hget(names.lp_state("YOFX1"), "trade") != b"up"
+    waiting = house.leg(position_id=7)
+    assert house.state_of(waiting) == "new"
+    trade.resets_itself, trade.refuses_with = False, ""
+    with trade._lock:
+        if how != "our numbers are too low":
+            trade._sent, trade._next_in = kept, expected
+    trade.send(report({11: "T0-9", 55: "EUR/USD", 54: "1"}, "F", "2", "32=1|31=1|14=1|151=0|"))
+    eventually(lambda: ("fill", "T0-9") in house.said())
+    eventually(lambda: ("fill", waiting) in house.said())
+    eventually(lambda: house.alerts() == set())
+
+
+def slow_commit(db: psycopg.Connection[Any], what: str, when: str) -> None:
+    """Whoever commits this waits a second in COMMIT, and is committed even if its client is gone by then."""
+    db.execute(
+        "CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$"
+    )
+    db.execute(
+        f"CREATE CONSTRAINT TRIGGER slow_commit AFTER {what} DEFERRABLE INITIALLY DEFERRED "
+        f"FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION slow()".encode()
+    )
+
+
+def _someone_sleeps(db: psycopg.Connection[Any]) -> bool:
+    return db.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone() is not None
 
 
 def _someone_waits(db: psycopg.Connection[Any], like: str) -> bool:
@@ -463,6 +677,45 @@ def fromApp(): raise {error}
 threading.Thread(target=fromApp).start()
 threading.Event().wait(20)
 """
+
+
+SENDING = """
+import os, sys
+from fix_gateway.initiator import Initiator
+from fix_gateway.settings import session_file
+from fix_gateway.wire.message import Outgoing
+from tests.waiting import eventually
+
+class Silent:
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+line = Initiator("test", session_file("YOFX1", "trade", os.environ), Silent())
+line.start()
+eventually(lambda: line.is_logged_on, within_s=30)
+for name, may_leave in (("first", True), ("late", False), ("second", True)):
+    fields = ((11, name), (55, "EUR/USD"), (54, "1"), (38, "1000"), (40, "1"), (59, "3"))
+    print(line.send(Outgoing(msg_type="D", fields=fields), lambda: may_leave).value, flush=True)
+line.log_out()
+os._exit(0)
+"""
+
+
+def test_what_may_not_leave_any_more_is_held_back_at_the_last_moment_and_leaves_no_gap(
+    house: House, trade: Provider
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SENDING],
+        env={**house.environment, "LPSIM_PORT_1": str(trade.port)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    answers = [line for line in done.stdout.splitlines() if line in {"sent", "too_late", "unknown", "not_logged_on"}]
+    assert answers == ["sent", "too_late", "sent"]
+    assert [(order[11], order[34]) for order in trade.of_type("D")] == [("first", "2"), ("second", "3")]
 
 
 @pytest.mark.parametrize("error", ["ValueError('x')", "SystemExit(0)", "KeyboardInterrupt"])

@@ -359,6 +359,33 @@ def test_each_misbehaviour_does_what_it_says(house: House) -> None:
     house.position("YOFX1", "EURUSD", "22000")
 
 
+def test_each_wrong_report_is_a_valid_message_all_the_same(house: House) -> None:
+    client = house.trader()
+    house.show("YOFX1", "EURUSD", "1.08500", "1.08504")
+    ways: dict[str, dict[str, object]] = {
+        "late": {"late_fill_ms": 50},
+        "busted": {"bust_after_ms": 50},
+        "corrected": {"correct_after_ms": 50, "correct_points": 2},
+        "over": {"overfill": True},
+        "conflict": {"conflicting_report": True},
+        "wrong": {"wrong_side": True, "orphan_report": True, "out_of_order": True},
+    }
+    for name, wrong in ways.items():
+        house.misbehave("YOFX1", **wrong)
+        client.send(order(name, "5000"))
+        client.report(name, {"busted": "H", "corrected": "G"}.get(name, "F"))
+    house.misbehave("YOFX1", silent_to_status=True)
+    client.send(order_status_request(cl_ord_id="late", lp_symbol="EUR/USD", side=Side.BUY))
+    client.send(order("last", "5000"))
+    client.report("last", "F")
+    house.position("YOFX1", "EURUSD", "31000")
+    said = [(message.get(11), message.get(150)) for message in client.messages()]
+    assert ("late", "I") not in said
+    assert [kind for name, kind in said if name == "late"] == ["0", "4", "F"]
+    assert [kind for name, kind in said if name.startswith("orphan-")] == ["F"]
+    assert client.refusals() == []
+
+
 def test_orders_and_positions_survive_a_kill(house: House) -> None:
     client = house.trader()
     house.show("YOFX1", "EURUSD", "1.08500", "1.08504")

@@ -302,10 +302,23 @@ def test_too_far_behind_is_not_followed(
     owner: Owner, follower: Follower, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     followed(follower, owner)
-    monkeypatch.setattr(standby, "BEHIND_MAX", 1)
+    monkeypatch.setattr(standby, "FINISH_MAX", 1)
     for number in (2, 3):
         owner.do(buy(number))
     assert taken_over(database, follower) is None
+
+
+def test_a_standby_that_lost_sight_of_the_shard_loads_it_again(
+    owner: Owner, follower: Follower, clock: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed(follower, owner)
+    monkeypatch.setattr(standby, "BEHIND_MAX", 1)
+    for number in (2, 3):
+        owner.do(buy(number))
+    with pytest.raises(DivergedError, match="far from"):
+        follower.follow(owner.step.seq)
+    clock.now += standby.RELOAD_S
+    followed(follower, owner)
 
 
 def test_an_empty_shard_can_be_followed(house_database: str, follower: Follower) -> None:

@@ -159,6 +159,12 @@ def test_a_process_that_keeps_dying_is_tried_again_and_named_when_it_is_not_read
     assert "not ready in time: dying" in said
 
 
+def test_a_process_whose_fix_callback_fails_ends_at_once_and_is_started_again(start: Any) -> None:
+    house = start("--with", "raising")
+    eventually(lambda: house.up_with_restarts("raising", 1), within_s=30)
+    assert "raising ended with status 70" in house.said()
+
+
 def test_a_command_runs_to_its_end_and_gives_its_status(start: Any) -> None:
     house = start("--run", "print('hello'); raise SystemExit(5)")
     assert house.process.wait(20) == 5

@@ -338,7 +338,8 @@ class History:
 
     def settle(self) -> None:
         """The desk says what became of an order, or that a provider may be dealt with again."""
-        name, people = self.world.request(), {"actor": "staff:1", "approved_by": "staff:2"}
+        name = self.world.request()
+        people: dict[str, Any] = {"actor": "staff:1", "approved_by": "staff:2"}
         for lp, symbol in self.world.state.desk.halts:
             self.world.run(LiftHalt(id=name, key=name, lp=lp, symbol=symbol))
             return

@@ -53,6 +53,7 @@ from trading.commands import (
 )
 from trading.commands import Deposit as PayIn
 from trading.configuration import CommissionRule, Config, Markup
+from trading.events import ErrorBooked
 from trading.instruments import Instrument
 from trading.ledger import HOUSE_NEGATIVE_BALANCE
 from trading.liquidity import LpOrder, ReportKind
@@ -159,6 +160,7 @@ class Engine(RuleBasedStateMachine):
         self.world = TapedWorld(CONFIGS[1])
         self.books = SecondBooks(self.world)
         self.said: list[tuple[LpOrder, dict[str, object]]] = []
+        self.unasked: list[tuple[LpOrder, dict[str, Any], Decimal]] = []
         self.bids = {symbol: Decimal(base) for symbol, (base, _) in SYMBOLS.items()}
         self.steps = 0
         self.version = 1
@@ -462,6 +464,38 @@ class Engine(RuleBasedStateMachine):
             self.is_priced = False
             done = self.world.report(leg, ReportKind.FILL, **fields)
             assert not any(hasattr(event, "deal") for event in done.events)
+
+    @precondition(lambda self: bool(self.said))
+    @rule(
+        which=NUMBERS, side=SIDES, hundredths=st.integers(1, 40), points=st.integers(-300, 300), is_known=st.booleans()
+    )
+    def provider_deals_unasked(self, which: int, side: Side, hundredths: int, points: int, is_known: bool) -> None:
+        """Late, in excess, of the wrong side, or about nothing: all the house's."""
+        leg, _ = self.said[which % len(self.said)]
+        live = self.world.state.legs.get(leg.cl_ord_id)
+        lots, price = Decimal(hundredths) / 100, self.near(leg.symbol, points)
+        if is_known and live is not None and side is live.side:
+            lots += live.volume - live.filled_volume
+        said = {"last_px": price, "last_qty": lots * leg.quantity / leg.volume, "exec_id": f"U{len(self.unasked)}"}
+        named = leg.cl_ord_id if is_known else "nobody's"
+        self.is_priced = False
+        self.unasked.append((leg, {**said, "side": side}, lots))
+        self.books.filled(leg.lp, leg.symbol, side.sign, lots, price)
+        self.world.report(leg, ReportKind.FILL, side=side, cl_ord_id=named, **said)
+
+    @precondition(lambda self: bool(self.unasked) or bool(self.said))
+    @rule(which=NUMBERS, is_asked=st.booleans())
+    def provider_takes_back(self, which: int, is_asked: bool) -> None:
+        told = [(leg, {"side": leg.side, **fields}) for leg, fields in self.said]
+        told = told if is_asked and told else [(leg, fields) for leg, fields, _ in self.unasked] or told
+        leg, said = told[which % len(told)]
+        self.is_priced = False
+        done = self.world.report(leg, ReportKind.BUST, exec_ref_id=said["exec_id"])
+        for event in done.events:
+            if isinstance(event, ErrorBooked):
+                fill = event.fill
+                assert (fill.side, fill.price) == (said["side"].opposite, said["last_px"])  # type: ignore[attr-defined]
+                self.books.filled(leg.lp, leg.symbol, fill.side.sign, fill.volume, fill.price)
 
     # --- money and staff ---
 

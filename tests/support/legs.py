@@ -34,12 +34,13 @@ def plant_leg(
     position_id: int = 0,
     valid: str = "60 s",
     epoch: int = 1,
+    is_house: bool = False,
 ) -> str:
-    """One leg `T0-number` to buy EURUSD, and its order, unless that is there; the ClOrdID."""
+    """One leg `T0-number` to buy EURUSD, and its order, unless that is there or the leg is the house's; the ClOrdID."""
     db.execute("INSERT INTO shard (shard, epoch) VALUES (0, 1) ON CONFLICT DO NOTHING")
     terms = {
         "id": number,
-        "order_id": order_id or number,
+        "order_id": 0 if is_house else order_id or number,
         "lp": lp,
         "cl_ord_id": f"T0-{number}",
         "asked": Decimal(asked),
@@ -51,6 +52,7 @@ def plant_leg(
         "state": state,
     }
     with db.transaction():
-        db.execute(ORDER, terms)
+        if not is_house:
+            db.execute(ORDER, terms)
         db.execute(LEG, terms)
     return f"T0-{number}"

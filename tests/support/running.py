@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class RunningEngine:
     """`python -m engine` until `stop` or `kill`."""
 
-    def __init__(self, database_url: str, redis_url: str, log: Path, *arguments: str, **environment: str) -> None:
+    def __init__(
+        self, database_url: str, redis_url: str, log: Path, *arguments: str, clock: str = "wall", **environment: str
+    ) -> None:
         self._redis: redis.Redis = redis.Redis.from_url(redis_url)
         self.log = log
         with log.open("ab") as output:
@@ -29,7 +31,7 @@ class RunningEngine:
                     **os.environ,
                     "DATABASE_URL": database_url,
                     "REDIS_URL": redis_url,
-                    "TRIBOOK_CLOCK": "wall",
+                    "TRIBOOK_CLOCK": clock,
                     "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}",
                     **environment,
                 },

@@ -9,12 +9,12 @@ from decimal import Decimal
 from engine.core import Executed, Prior
 from tests.support.world import World
 from trading.commands import AnyCommand, SplitInstrument
-from trading.events import DealMade, Event, LedgerPosted, SwapAccrued
-from trading.ledger import HOUSE_NEGATIVE_BALANCE, TransactionKind, Transfer
+from trading.events import DealMade, ErrorBooked, Event, LedgerPosted, SwapAccrued
+from trading.ledger import HOUSE_ERROR, HOUSE_NEGATIVE_BALANCE, TransactionKind, Transfer
 from trading.orders import Deal, Order, OrderStatus
 
 ZERO, CENT = Decimal(0), Decimal("0.01")
-RESULTS = (TransactionKind.REALISED_PNL, TransactionKind.LP_PNL)
+RESULTS = (TransactionKind.REALISED_PNL, TransactionKind.LP_PNL, TransactionKind.ERROR_PNL)
 
 
 class Entry:
@@ -66,6 +66,8 @@ class SecondBooks:
         """Price x lots: what we got of it for what we sold, less what we bought for."""
         self.won_of_provider: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
         """As it was posted."""
+        self.erred: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+        """Lots in the error account, by its bookings."""
         self.lp_posts: dict[tuple[str, str], int] = defaultdict(int)
         self.deals: list[Deal] = []
         self.newest: list[Transfer] = []
@@ -101,6 +103,12 @@ class SecondBooks:
             for transfer in event.transfers:
                 self.newest.append(transfer)
                 self._take_transfer(transfer)
+        elif isinstance(event, ErrorBooked):
+            key = event.fill.lp, event.fill.symbol
+            self.erred[key] += event.fill.side.sign * event.fill.volume
+            if event.fill.result:
+                self.won_of_provider[key] += event.fill.result
+                self.lp_posts[key] += 1
         elif isinstance(event, SwapAccrued):
             self.accrued[event.accrual.position_id] += event.accrual.amount
 
@@ -226,6 +234,13 @@ class SecondBooks:
             if position.volume_a:
                 stands[position.lp, position.symbol] += position.side.sign * position.volume_a
                 costs[position.lp, position.symbol] += position.side.sign * position.cost_a
+        for holding in state.desk.errors:
+            assert self.erred[holding.lp, holding.symbol] == holding.volume, holding
+            stands[holding.lp, holding.symbol] += holding.volume
+            costs[holding.lp, holding.symbol] += holding.cost
+        held = {(holding.lp, holding.symbol) for holding in state.desk.errors}
+        assert {key for key, lots in self.erred.items() if lots} == held
+        assert state.balances.get((HOUSE_ERROR, "USD"), ZERO) == self.posted[HOUSE_ERROR, "USD"]
         for key in {*stands, *self.at_provider}:
             assert stands[key] == self.at_provider[key], key
             terms = state.config.instruments[key[1]]

@@ -22,14 +22,16 @@ import psycopg
 import redis
 
 from broker import processes
+from broker.children import spawn
 from broker.launch import TABLE_KEY
 from tests.waiting import eventually
 
-OURS = ("DATABASE_URL", "REDIS_URL", "TICKS", "SPEED")
+OURS = ("DATABASE_URL", "REDIS_URL", "AMQP_URL", "TICKS", "SPEED")
 RANKS = {
     processes.DOORS: ("web", "stream", "worker", "beat", "auditor"),
     processes.COUNTERPARTIES: (
         "lpsim", "lpsim-feed", "quotes", "lp-YOFX1-price", "lp-YOFX1-trade", "lp-PRIMEXM-price", "lp-PRIMEXM-trade",
+        "relay", "notifier",
     ),
     processes.ENGINE: ("engine", "engine-standby"),
     processes.REDIS: ("redis",),
@@ -43,7 +45,12 @@ logging.getLogger("httpx").setLevel(logging.WARNING)  # a line per request would
 
 
 class WholeHouse:
-    """A running `python -m broker.launch`, in a session of its own like a program in the foreground of a terminal."""
+    """A running `python -m broker.launch`, in a session of its own like a program in the foreground of a terminal.
+
+    It ends with the thread that started it, even when that is killed.
+    """
+
+    module = "broker.launch"
 
     def __init__(self, data: Path, *arguments: str, **environment: str) -> None:
         self.data = data
@@ -51,14 +58,12 @@ class WholeHouse:
         self._log = data.parent / f"{data.name}.said.{len(list(data.parent.glob(f'{data.name}.said.*')))}"
         self._tokens: dict[str, str] = {}
         with self._log.open("wb") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "broker.launch", "--data", str(data), *arguments],
-                cwd=processes.ROOT,
-                env={**_clean_environment(), "TRIBOOK_DATA": str(data), **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            self.process = spawn(
+                [sys.executable, "-m", self.module, "--data", str(data), *arguments],
+                output=said,
+                environment={**_clean_environment(), "TRIBOOK_DATA": str(data), **environment},
+                folder=processes.ROOT,
+                death_signal=signal.SIGTERM,
             )
 
     # --------------------------------------------------------------------------------------------------- its own words
@@ -82,7 +87,7 @@ class WholeHouse:
             raise AssertionError(f"{error}; waited for {text!r} of\n{self.tail()}") from None
         return self
 
-    def up(self, *, within_s: float = 120) -> "WholeHouse":
+    def up(self, *, within_s: float = 180) -> "WholeHouse":
         """Every process is ready and the demo accounts are there. A tour, if one was asked for, begins only now."""
         return self.until_it_says("everything is up after", within_s=within_s)
 

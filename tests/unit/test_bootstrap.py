@@ -114,3 +114,31 @@ def test_no_folder_named_platform_hides_the_standard_library() -> None:
     )
     assert shown.stdout.strip().endswith("platform.py")
     assert not (bootstrap.ROOT / "platform" / "__init__.py").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs packages")
+def test_what_is_installed_for_the_tests_starts_no_service(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    with bootstrap.no_service_started(policy):
+        assert subprocess.run([policy], check=False).returncode == 101
+    assert not policy.exists()
+    policy.write_text("somebody's own\n")
+    with bootstrap.no_service_started(policy):
+        assert policy.read_text() == "somebody's own\n"
+    assert policy.exists()
+
+
+def test_rabbitmq_that_cannot_be_installed_does_not_stop_the_tests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(packages: list[str], *, why: str) -> None:
+        raise SetupError(f"{why} needs Debian's {' '.join(packages)}.")
+
+    monkeypatch.setattr(bootstrap, "RABBITMQ", tmp_path / "rabbitmq-server")
+    monkeypatch.setattr(bootstrap, "POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(bootstrap, "install_packages", refuse)
+    bootstrap.install_rabbitmq()
+    assert "needs Debian's rabbitmq-server" in capsys.readouterr().out
+    (tmp_path / "rabbitmq-server").touch()
+    bootstrap.install_rabbitmq()
+    assert capsys.readouterr().out == ""

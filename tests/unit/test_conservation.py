@@ -152,7 +152,10 @@ def test_nothing_is_sent_twice() -> None:
         ([said(ReportKind.ACKNOWLEDGED)], "1"),
         ([said(ReportKind.FILL, "0.4")], "1"),
         ([said(ReportKind.FILL, "0.4"), said(ReportKind.CANCELED)], "0.4"),
-        ([said(ReportKind.CANCELED), said(ReportKind.FILL, "0.4")], "0.4"),
+        ([said(ReportKind.CANCELED), said(ReportKind.FILL, "0.4")], "0"),
+        ([said(ReportKind.CANCELED, cum="0.4"), said(ReportKind.FILL, "0.4")], "0.4"),
+        ([said(ReportKind.CANCELED, cum="0.4")], "0.4"),
+        ([said(ReportKind.CANCELED, cum="1.4")], "1"),
         ([said(ReportKind.FILL, "0.4"), said(ReportKind.FILL, "0.4"), said(ReportKind.CANCELED)], "0.4"),
         ([said(ReportKind.FILL, "0.4"), said(ReportKind.FILL, "0.4", exec_id="E2"), said(ReportKind.CANCELED)], "0.8"),
         ([said(ReportKind.FILL, "1.5"), said(ReportKind.CANCELED)], "1"),
@@ -162,7 +165,8 @@ def test_nothing_is_sent_twice() -> None:
         ([said(ReportKind.OTHER)], "1"),
         ([said(ReportKind.STATUS, status="0")], "1"),
         ([said(ReportKind.STATUS, status="4")], "0"),
-        ([said(ReportKind.STATUS, status="4", cum="0.4")], "1"),
+        ([said(ReportKind.STATUS, status="4", cum="0.4")], "0.4"),
+        ([said(ReportKind.FILL, "0.4"), said(ReportKind.STATUS, status="4", cum="0.3")], "1"),
         ([said(ReportKind.FILL, "0.4"), said(ReportKind.STATUS, status="4", cum="0.4")], "0.4"),
     ],
 )
@@ -215,11 +219,22 @@ def test_a_stopped_provider_gives_openings_up_and_keeps_closes_waiting() -> None
     assert (plan.send, [one for one, _ in plan.give_up], plan.stop) == ((), [opening], "")
 
 
+def test_a_leg_of_the_houses_own_is_checked_for_itself_and_sent_once() -> None:
+    house = replace(leg(5), order_id=0)
+    known = replace(facts("1"), volumes={}, siblings={})
+    sent = Sent()
+    assert why(house, known, sent) == ""
+    sent.note(house)
+    assert why(house, known, sent) == "it was sent before"
+    assert why(replace(leg(6), order_id=0), known, sent) == ""
+    assert why(replace(leg(7, quantity=Decimal(1)), order_id=0), known, sent)
+
+
 def test_memory_is_bounded() -> None:
     sent = Sent()
-    for number in range(ORDERS_REMEMBERED_MAX + 1):
+    for number in range(1, ORDERS_REMEMBERED_MAX + 2):
         sent.note(replace(leg(1), order_id=number))
-    assert (sent.of(0), set(sent.of(1))) == ({}, {"T0-1"})
+    assert (sent.with_(replace(leg(1), order_id=1)), set(sent.with_(replace(leg(1), order_id=2)))) == ({}, {"T0-1"})
 
 
 # ------------------------------------------------------------------------------------------------------------ properties
@@ -298,10 +313,10 @@ def test_whatever_router_and_engine_do_the_provider_never_holds_more_than_was_as
             market.hear(name, ReportKind.FILL, min(market.open[name], LOT * volume / 100))
         elif what in ("cancel", "reject"):
             market.hear(name, ReportKind.CANCELED if what == "cancel" else ReportKind.REJECTED)
-        elif what == "engine ends":
-            market.rows[name] = replace(market.rows[name], is_live=False)
-        else:
+        elif what == "row vanishes":
             market.rows.pop(name, None)
+        elif name in market.rows:
+            market.rows[name] = replace(market.rows[name], is_live=False)
         assert market.stands_for <= LOT
         assert max(market.times.values(), default=0) <= 1
 

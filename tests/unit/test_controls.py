@@ -33,6 +33,7 @@ from trading.controls import (
     kill_account,
     kill_firm,
     kill_symbol,
+    note_disk,
     remember,
     revive_account,
     revive_firm,
@@ -83,6 +84,10 @@ def checked(new: NewOrder, at_us: int = NOW_US, **given: Any) -> Control | None:
     [
         (KillSwitches(), None),
         (kill_firm(KillSwitches()), Control.KILL_FIRM),
+        (note_disk(KillSwitches(), is_low=True), Control.DISK_SPACE),
+        (note_disk(note_disk(KillSwitches(), is_low=True), is_low=False), None),
+        (revive_firm(note_disk(kill_firm(KillSwitches()), is_low=True)), Control.DISK_SPACE),
+        (note_disk(note_disk(kill_firm(KillSwitches()), is_low=True), is_low=False), Control.KILL_FIRM),
         (kill_symbol(KillSwitches(), "EURUSD"), Control.KILL_SYMBOL),
         (kill_symbol(KillSwitches(), "GBPUSD"), None),
         (kill_account(KillSwitches(), 10001), Control.KILL_ACCOUNT),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-IO = {"__init__", "__main__", "driver", "journal", "lease", "loop", "recovery", "standby"}
+IO = {"__init__", "__main__", "committer", "diskguard", "driver", "journal", "lease", "loop", "recovery", "standby"}
 """The engine's modules that fetch and store; every other one decides."""
 DECIDING = [
     *sorted((ROOT / "platform" / "trading").rglob("*.py")),

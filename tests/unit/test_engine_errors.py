@@ -11,9 +11,9 @@ from engine.errors import held
 from engine.state import state_hash
 from tests.support.builders import config
 from tests.support.laws import reborn
-from tests.support.world import World, leg_of, order_of, refusal_of
+from tests.support.world import START_US, World, leg_of, order_of, refusal_of
 from trading.accounts import ClientClass
-from trading.commands import ExpireOrders, LiftHalt, SettleLeg
+from trading.commands import ExpireInstrument, ExpireOrders, LiftHalt, SettleLeg, SplitInstrument
 from trading.configuration import Config
 from trading.controls import SymbolControls
 from trading.events import CaseOpened, ChildOrderRouted, ErrorBooked
@@ -23,6 +23,7 @@ from trading.orders import OrderStatus, Side
 
 K, S, C = ReportKind, LegStatus, CaseKind
 CLIENT = 2
+ZERO = Decimal(0)
 
 
 def market(settings: Config | None = None) -> World:
@@ -212,7 +213,7 @@ def test_a_late_fill_is_the_houses_and_is_dealt_away(world: World, leg: LpOrder)
     world.report(leg, K.CANCELED)
     before = world.state.accounts[CLIENT]
     world.fill(leg, "1.10010")
-    assert (volume(world), world.state.accounts[CLIENT]) == (0, before)
+    assert (volume(world), world.state.accounts[CLIENT]) == (ZERO, before)
     assert holding(world, leg) == Decimal("0.5")
     away = own_leg(world)
     assert (away.account, away.lp, away.side, away.volume) == (0, leg.lp, Side.SELL, Decimal("0.5"))
@@ -229,7 +230,12 @@ def test_each_booking_is_a_record_with_what_it_left(world: World, leg: LpOrder) 
     world.fill(leg, "1.10010", exec_id="L1")
     world.fill(own_leg(world), "1.10000", "20000")
     first, second = (e.fill for done in world.executed for e in done.events if isinstance(e, ErrorBooked))
-    assert (first.reason, first.exec_id, first.volume_after, first.result) == ("late_fill", "L1", Decimal("0.5"), 0)
+    assert (first.reason.value, first.exec_id, first.volume_after, first.result) == (
+        "late_fill",
+        "L1",
+        Decimal("0.5"),
+        ZERO,
+    )
     assert (second.side, second.volume_after, second.result) == (Side.SELL, Decimal("0.3"), Decimal("-2.00"))
     assert second.cost_after == Decimal("0.3") * Decimal("1.10010")
 
@@ -273,7 +279,7 @@ def test_a_fill_of_something_else_is_the_houses_and_the_leg_goes_on(
         other = {"side": Side.SELL}
     world.fill(leg, "1.10010", "10000", **other)
     assert held(world.state.desk, leg.lp, symbol).volume == Decimal(lots)
-    assert (cases(world), volume(world)) == ([C.MISMATCHED_FILL], 0)
+    assert (cases(world), volume(world)) == ([C.MISMATCHED_FILL], ZERO)
     world.fill(leg, "1.10010")
     assert volume(world) == Decimal("0.5")
     books_agree(world)
@@ -356,6 +362,37 @@ def test_a_holding_below_the_providers_minimum_stays(world: World, leg: LpOrder)
     assert (holding(world, leg), own_legs(world)) == (Decimal("0.005"), [])
 
 
+def test_a_contract_that_ends_settles_what_is_held_of_it_and_a_split_waits_for_it() -> None:
+    plain = config()
+    future = structs.replace(plain.instruments["EURUSD"], expires_us=START_US + 1)
+    world = market(config(instruments={**plain.instruments, "EURUSD": future}, flattens_errors=False))
+    leg = late_fill(world)
+    split = SplitInstrument(id="s", key="s", symbol="EURUSD", new=2, old=1, reply_to="test")
+    world.report(next(iter(world.state.legs.values())), K.REJECTED, text="no")
+    assert refusal_of(world.run(split)) == "invalid_request"
+    world.wait(1)
+    end = ExpireInstrument(id="e", key="e", symbol="EURUSD", price=Decimal("1.10110"), reply_to="test")
+    assert refusal_of(world.run(end)) == ""
+    assert (holding(world, leg), error_result(world)) == (ZERO, Decimal("50.00"))
+    books_agree(world)
+
+
+def test_reports_about_a_symbol_that_is_gone_are_cases_only(world: World, leg: LpOrder) -> None:
+    world.fill(leg, "1.10010", exec_id="F1")
+    gone = {name: terms for name, terms in world.config.instruments.items() if name != "EURUSD"}
+    lps = {
+        name: structs.replace(lp, instruments={symbol: t for symbol, t in lp.instruments.items() if symbol in gone})
+        for name, lp in world.config.lps.items()
+    }
+    world.state.positions.clear()
+    world.state.config = structs.replace(world.config, instruments=gone, lps=lps)
+    bust(world, leg, "F1")
+    world.fill(leg, "1.10010", exec_id="F2")
+    world.report(leg, K.STATUS, exec_id="0", cum_qty=Decimal(70000), ord_status="2")
+    assert cases(world) == [C.UNMATCHED_BUST, C.EXCESS_FILL, C.UNHANDLED_REPORT]
+    assert world.state.desk.errors == ()
+
+
 # --- Far from the market ------------------------------------------------------------------------------------------------
 
 
@@ -419,7 +456,7 @@ def test_the_second_bust_does_nothing(world: World, leg: LpOrder) -> None:
 def test_a_fill_that_was_taken_back_before_it_came_is_not_booked(world: World, leg: LpOrder) -> None:
     bust(world, leg, "F1")
     world.fill(leg, "1.10010", exec_id="F1")
-    assert (volume(world), world.state.desk.errors) == (0, ())
+    assert (volume(world), world.state.desk.errors) == (ZERO, ())
     assert cases(world) == [C.UNMATCHED_BUST, C.CONFLICTING_FILL]
     assert leg.cl_ord_id in world.state.legs
 
@@ -442,7 +479,7 @@ def test_a_bust_of_a_close_leaves_the_house_with_the_position(world: World, leg:
     close = leg_of(world.close(CLIENT, world.positions(CLIENT)[0].id))
     world.fill(close, "1.10000", exec_id="C1")
     bust(world, close, "C1")
-    assert (volume(world), holding(world, leg)) == (0, Decimal("0.5"))
+    assert (volume(world), holding(world, leg)) == (ZERO, Decimal("0.5"))
     world.fill(own_leg(world), "1.09990")
     assert error_result(world) == Decimal("-5.00")
     books_agree(world)

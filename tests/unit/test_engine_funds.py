@@ -18,6 +18,7 @@ from trading.commands import (
     Deposit,
     GrantBonus,
     GrantCredit,
+    NoteDiskSpace,
     RequestWithdrawal,
     SetSwitch,
     SettleWithdrawal,
@@ -282,6 +283,24 @@ def test_switches_stop_the_firm_a_symbol_and_an_account_and_allow_them_again(wor
 def test_a_switch_names_something_that_exists(world: World, scope: SwitchScope, target: str, refusal: str) -> None:
     assert refusal_of(turn(world, scope, target)) == refusal
     assert world.state.desk.switches == KillSwitches()
+
+
+def test_the_disk_guards_switch_stands_beside_the_desks(world: World) -> None:
+    say(world, NoteDiskSpace, account=0, is_low=True)
+    turn(world, SwitchScope.FIRM)
+    turn(world, SwitchScope.FIRM, stops=False)
+    assert world.state.desk.switches == KillSwitches(is_disk_low=True)
+    assert reborn(world.state).desk.switches == KillSwitches(is_disk_low=True)
+    say(world, NoteDiskSpace, account=0, is_low=False)
+    assert world.state.desk.switches == KillSwitches()
+
+
+def test_with_a_full_disk_positions_are_closed_and_not_opened(world: World) -> None:
+    hold_a_position(world)
+    (position,) = world.state.positions.values()
+    say(world, NoteDiskSpace, account=0, is_low=True)
+    assert refusal_of(world.place(1, "EURUSD", Side.BUY, "0.01")) == "close_only"
+    assert refusal_of(world.close(1, position.id)) == ""
 
 
 def test_a_switch_that_stands_so_already_changes_nothing(world: World) -> None:

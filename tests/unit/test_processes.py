@@ -1,6 +1,7 @@
 """The table of processes: complete, started and stopped in a sensible order, reachable only from this machine."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,11 +41,8 @@ def table() -> dict[str, Spec]:
 
 def test_every_process_of_the_house_is_there(table: dict[str, Spec]) -> None:
     sessions = {f"lp-{lp}-{session}" for lp in LPS for session in ("price", "trade")}
-    assert (
-        set(table)
-        == {"engine", "engine-standby", "lpsim", "lpsim-feed", "quotes", "web", "stream", "worker", "beat", "auditor"}
-        | sessions
-    )
+    doors, bus = {"web", "stream", "worker", "beat", "auditor"}, {"relay", "notifier"}
+    assert set(table) == {"engine", "engine-standby", "lpsim", "lpsim-feed", "quotes"} | doors | bus | sessions
 
 
 def test_nobody_waits_for_what_is_not_started(table: dict[str, Spec]) -> None:
@@ -83,6 +81,11 @@ def test_every_process_gets_its_addresses_and_what_was_inherited() -> None:
     assert given["PATH"] == "/bin"
     assert "TICKS" not in given
     assert given["PYTHONPATH"].endswith("/platform")
+
+
+def test_events_go_to_rabbitmq_only_when_the_house_has_one() -> None:
+    assert "AMQP_URL" not in environment(LAYOUT, {"AMQP_URL": "left over"})
+    assert environment(replace(LAYOUT, amqp_url="amqp://there"), {})["AMQP_URL"] == "amqp://there"
 
 
 def test_a_taken_port_is_not_chosen() -> None:

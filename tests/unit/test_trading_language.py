@@ -28,6 +28,7 @@ from trading.commands import (
     LiftHalt,
     ModifyOrder,
     ModifyProtection,
+    NoteDiskSpace,
     OpenAccount,
     PayDividend,
     PlaceOrder,
@@ -215,6 +216,7 @@ EACH: tuple[Command, ...] = (
     GrantBonus(id="1", key="k", amount=Decimal(10)),
     SetSwitch(id="1", key="k", scope=SwitchScope.FIRM, stops=True),
     SetSwitch(id="1", key="k", scope=SwitchScope.SYMBOL, target="EURUSD", stops=True),
+    NoteDiskSpace(id="1", key="k", is_low=True),
     RollOver(id="1", key="k"),
     SettleCommission(id="1", key="k"),
     PayDividend(

@@ -161,12 +161,42 @@ def test_a_refused_message_rejects_the_order_that_it_was(raw: str, cl_ord_id: st
     assert report.text
 
 
+BUST = FILL.replace("150=F", "150=H").replace("17=E9", "17=B1|19=E9").replace("32=10000|31=1.08512|", "")
+CORRECT = FILL.replace("150=F", "150=G").replace("17=E9", "17=G1|19=E9")
+
+
+def test_a_bust_names_what_it_takes_back() -> None:
+    report = read(BUST)
+    assert (report.kind, report.exec_id, report.exec_ref_id) == (ReportKind.BUST, "B1", "E9")
+
+
+def test_a_correction_tells_what_was_dealt_instead() -> None:
+    report = read(CORRECT)
+    assert (report.kind, report.exec_ref_id, report.last_px) == (ReportKind.CORRECT, "E9", Decimal("1.08512"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (BUST.replace("19=E9|", ""), "a bust without ExecRefID(19)"),
+        (BUST.replace("17=B1|", ""), "a bust without ExecID(17)"),
+        (CORRECT.replace("19=E9|", ""), "a correction without ExecRefID(19)"),
+        (CORRECT.replace("32=10000|", ""), "a correction without LastQty(32)"),
+        (CORRECT.replace("31=1.08512|", "31=0|"), "a correction without LastPx(31)"),
+    ],
+)
+def test_what_cannot_be_undone_or_corrected_is_for_the_dealer(raw: str, told: str) -> None:
+    report = read(raw)
+    assert report.kind is ReportKind.OTHER
+    assert told in report.text
+
+
 def test_a_cancel_reject_is_kept_for_the_dealer() -> None:
     report = other_report(parse("35=9|11=c1|41=T0-5|37=L1|39=2|434=1|102=0|58=too late|"), lp="YOFX1", received_us=1)
     assert (report.kind, report.cl_ord_id, report.text) == (ReportKind.OTHER, "c1", "35=9: too late")
 
 
-tags = st.sampled_from([11, 14, 17, 31, 32, 37, 38, 39, 43, 52, 54, 55, 58, 60, 75, 103, 150, 151])
+tags = st.sampled_from([11, 14, 17, 19, 31, 32, 37, 38, 39, 43, 52, 54, 55, 58, 60, 75, 103, 150, 151])
 values = st.one_of(st.sampled_from(["F", "8", "0", "I", "1.5", "-1", "1E9", "NaN", "20240101"]), st.text(max_size=12))
 
 

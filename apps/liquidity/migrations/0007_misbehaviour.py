@@ -220,7 +220,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='legsettlement',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('outcome', 'not_filled'), ('price__isnull', True), ('quantity__isnull', True)), models.Q(('outcome', 'filled'), ('price__gt', 0), ('price__lte', Decimal('1000000000000')), ('quantity__gt', 0), ('quantity__lte', Decimal('1000000000000'))), _connector='OR'), name='leg_settlement_quantities'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('outcome', 'not_filled'), ('price__isnull', True), ('quantity__isnull', True)), models.Q(('outcome', 'filled'), ('price__gt', 0), ('price__isnull', False), ('price__lte', Decimal('1000000000000')), ('quantity__gt', 0), ('quantity__isnull', False), ('quantity__lte', Decimal('1000000000000'))), _connector='OR'), name='leg_settlement_quantities'),
         ),
         migrations.RunSQL(KEYS),
     ]

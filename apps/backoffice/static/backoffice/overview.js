@@ -197,13 +197,22 @@ function drawDeal(tr, row) {
   );
 }
 
+/** The severity is said in words too: colour alone tells nobody anything. */
+function drawAlert(tr, row) {
+  const state = { critical: "off", warning: "wait", info: "on" }[row.severity] ?? "off";
+  tr.replaceChildren(
+    make("td", "wrap", make("span", `light ${state}`, row.severity), " ", make("span", "strong", row.key.replaceAll("_", " ").replace(":", " ")), make("div", "dim alert", row.text)),
+    cell(clockTime(row.raised_at), "n dim"), cell(String(row.count), "n dim"),
+  );
+}
+
 const light = (isOn, words) => make("span", `light ${isOn ? "on" : "off"}`, words);
 
 function drawLp(tr, row) {
   const { received = "0", ...dropped } = row.counters;
   const chips = Object.entries(dropped).map(([reason, count]) => make("span", count === "0" ? "chip" : "chip hot", `${reason.replace(/^dropped[_:]/, "")} ${amount(count)}`));
   tr.replaceChildren(
-    make("td", "strong", row.lp, row.enabled ? "" : " (off)"), make("td", "", light(row.price === "up", row.price)), make("td", "", light(row.trade === "up", row.trade)),
+    make("td", "strong", row.lp, row.enabled ? "" : " (off)"), make("td", "", light(row.price === "up", row.price)), make("td", "wrap", light(row.trade === "up", row.trade), row.breaker === "closed" ? null : make("div", "", light(false, `breaker ${row.breaker.replace("_", " ")}`))),
     cell(amount(received), "n"), make("td", "wrap", ...(chips.length ? chips : [make("span", "dim", "none")])),
   );
   tr.title = row.text;
@@ -262,6 +271,8 @@ function drawTiles(figures) {
   const parts = [...totals].map(([currency, total]) => make("span", total < 0 ? "minus" : "plus", `${signed(total.toFixed(2), 2)} `, make("small", "", `${currency} `)));
   tile("floating", "", ...(parts.length ? parts : ["flat"]));
   const wrong = sums.filter((s) => !isZero(s.sum)).map((s) => s.currency);
+  const critical = figures.alerts.filter((alert) => alert.severity === "critical").length;
+  tile("alerts", critical ? "bad" : figures.alerts.length ? "warn" : "good", critical ? `${critical} critical of ${figures.alerts.length}` : figures.alerts.length ? String(figures.alerts.length) : "none");
   tile("ledger", wrong.length ? "bad" : "good", wrong.length ? `off in ${wrong.join(", ")}` : sums.length ? "0.00 everywhere" : "empty");
 }
 
@@ -279,6 +290,7 @@ function show(figures) {
   fill("decisions", figures.decisions, (row) => row.order_id, drawDecision);
   fill("deals", figures.deals, (row) => row.id, drawDeal);
   fill("ledger", figures.ledger_sums, (row) => row.currency, drawSum);
+  fill("alerts", figures.alerts, (row) => row.key, drawAlert);
   fill("house", figures.house, (row) => `${row.account}/${row.currency}`, drawBalance);
   document.getElementById("positions-note").textContent = figures.positions_open > figures.positions.length ? `newest ${figures.positions.length} of ${figures.positions_open}` : "";
   drawEngine(figures.engine);

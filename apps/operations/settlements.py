@@ -1,0 +1,180 @@
+"""What the desk does about providers: cases are settled with a note, and what became of an order that a provider does not
+explain is proposed by one member of staff and carried out when another approves.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from django.utils import timezone
+
+from apps.accounts.models import User
+from apps.doors.commands import carried_out
+from apps.doors.ids import uuid7
+from apps.doors.problems import Problem
+from apps.liquidity.models import LegSettlement, LegSettlementStatus, LpCase, LpOrder
+from apps.operations.corrections import UNDECIDED, UNSURE
+from apps.operations.models import Batch
+from apps.shapes import trimmed
+from apps.times import micros
+from trading.commands import SettleLeg
+from trading.desk import Desk
+from trading.liquidity import LegStatus, Settlement
+from trading.refusals import REGISTRY, Refusal
+from trading.views import rfc3339
+
+SHOWN_MAX = 200
+OPEN = [status.value for status in LegStatus if not status.is_terminal]
+
+
+# --- cases ---------------------------------------------------------------------------------------------------------------
+
+
+def newest_cases(*, is_settled: bool | None) -> list[dict[str, Any]]:
+    """The last cases, newest first: all of them, or only the settled or the open ones."""
+    rows = LpCase.objects.order_by("-id")
+    if is_settled is not None:
+        rows = rows.filter(is_settled=is_settled)
+    return [case_shape(row) for row in rows[:SHOWN_MAX]]
+
+
+def settle_case(*, number: int, note: str, by: User) -> dict[str, Any]:
+    """Close a case with a note. Raises Problem when it is not there or settled already."""
+    settled = LpCase.objects.filter(pk=number, is_settled=False).update(
+        is_settled=True, settled_by=by.get_username(), settled_at=timezone.now(), note=note
+    )
+    if not settled:
+        raise Problem(Refusal.NOT_FOUND, "There is no such case open.")
+    return case_shape(LpCase.objects.get(pk=number))
+
+
+def case_shape(row: LpCase) -> dict[str, Any]:
+    leg = LpOrder.objects.filter(pk=row.lp_order_id).first() if row.lp_order_id else None
+    return {
+        "id": row.pk,
+        "kind": row.kind,
+        "lp": row.lp,
+        "cl_ord_id": row.report.get("cl_ord_id", ""),
+        "order_ticket": leg.order_id if leg and leg.order_id else None,
+        "report": row.report,
+        "opened_at": rfc3339(micros(row.opened_at)),
+        "is_settled": row.is_settled,
+        "settled_by": row.settled_by,
+        "settled_at": None if row.settled_at is None else rfc3339(micros(row.settled_at)),
+        "note": row.note,
+    }
+
+
+# --- the error account ---------------------------------------------------------------------------------------------------
+
+
+def error_account(shard: int) -> dict[str, Any]:
+    """What the house holds by mistake, and where nothing is opened until a dealer lifts the halt."""
+    stored = Batch.objects.filter(shard=shard).order_by("-seq").values_list("desk", flat=True).first()
+    desk = msgspec.convert(stored or {}, Desk, strict=False)
+    return {
+        "holdings": [
+            {"lp": one.lp, "symbol": one.symbol, "volume": trimmed(one.volume, 2), "cost": trimmed(one.cost, 0)}
+            for one in desk.errors
+        ],
+        "halts": [{"lp": lp, "symbol": symbol} for lp, symbol in desk.halts],
+    }
+
+
+# --- orders at providers -------------------------------------------------------------------------------------------------
+
+
+def propose(
+    *,
+    cl_ord_id: str,
+    outcome: Settlement,
+    quantity: Decimal | None,
+    price: Decimal | None,
+    reference: str,
+    reason: str,
+    by: User,
+) -> LegSettlement:
+    """Say what became of an order; nothing happens yet. Raises Problem for one that is not open at a provider."""
+    if not LpOrder.objects.filter(cl_ord_id=cl_ord_id, status__in=OPEN).exists():
+        raise Problem(Refusal.ORDER_NOT_FOUND)
+    return LegSettlement.objects.create(
+        cl_ord_id=cl_ord_id,
+        outcome=outcome.value,
+        quantity=quantity,
+        price=price,
+        reference=reference,
+        reason=reason,
+        proposed_by=by,
+    )
+
+
+def approve(*, number: int, by: User) -> LegSettlement:
+    """Carry a proposal out. Raises Problem: not found, the same person, or what the engine refuses.
+
+    The command's key is the proposal's number, so approving twice settles once. A refusal ends the proposal, unless it only
+    says 'not now'.
+    """
+    row = _proposed(number)
+    if row.proposed_by_id == by.pk:
+        raise Problem(Refusal.SECOND_PERSON_REQUIRED)
+    command = SettleLeg(
+        id=str(uuid7()),
+        key=f"settlement/{row.pk}",
+        actor=f"staff:{row.proposed_by_id}",
+        cl_ord_id=row.cl_ord_id,
+        outcome=Settlement(row.outcome),
+        quantity=row.quantity or Decimal(0),
+        price=row.price or Decimal(0),
+        reference=row.reference,
+        approved_by=f"staff:{by.pk}",
+        reason=row.reason,
+    )
+    try:
+        carried_out(command, unsure=UNSURE)
+    except Problem as problem:
+        if not (REGISTRY[problem.code].retryable or problem.code in UNDECIDED):
+            _decide(row, LegSettlementStatus.REFUSED, by, refusal=problem.code.value)
+        raise
+    return _decide(row, LegSettlementStatus.APPROVED, by)
+
+
+def reject(*, number: int, by: User) -> LegSettlement:
+    """Drop a proposal; who made it may do so too. Raises Problem when it is not there any more."""
+    return _decide(_proposed(number), LegSettlementStatus.REJECTED, by)
+
+
+def newest() -> list[dict[str, Any]]:
+    """The last proposals, newest first."""
+    rows = LegSettlement.objects.select_related("proposed_by", "decided_by").order_by("-id")
+    return [settlement_shape(row) for row in rows[:SHOWN_MAX]]
+
+
+def settlement_shape(row: LegSettlement) -> dict[str, Any]:
+    return {
+        "id": row.pk,
+        "cl_ord_id": row.cl_ord_id,
+        "outcome": row.outcome,
+        "quantity": None if row.quantity is None else trimmed(row.quantity, 0),
+        "price": None if row.price is None else trimmed(row.price, 0),
+        "reference": row.reference,
+        "reason": row.reason,
+        "status": row.status,
+        "refusal": row.refusal,
+        "proposed_by": row.proposed_by.get_username(),
+        "proposed_at": rfc3339(micros(row.proposed_at)),
+        "decided_by": "" if row.decided_by is None else row.decided_by.get_username(),
+        "decided_at": None if row.decided_at is None else rfc3339(micros(row.decided_at)),
+    }
+
+
+def _proposed(number: int) -> LegSettlement:
+    row = LegSettlement.objects.filter(pk=number, status=LegSettlementStatus.PROPOSED).first()
+    if row is None:
+        raise Problem(Refusal.NOT_FOUND, "There is no such settlement waiting.")
+    return row
+
+
+def _decide(row: LegSettlement, status: LegSettlementStatus, by: User, *, refusal: str = "") -> LegSettlement:
+    row.status, row.refusal, row.decided_by, row.decided_at = status, refusal, by, timezone.now()
+    row.save(update_fields=["status", "refusal", "decided_by", "decided_at"])
+    return row
