@@ -1,4 +1,5 @@
-"""`make bench [ARGS="decide durable rest stream triggers watch"]`: the named benchmarks, or all of them, one after the other.
+"""`make bench [ARGS="decide durable group recovery rest stream triggers watch"]`: the named benchmarks, or all of them,
+one after the other.
 
 Nothing here is asserted: figures are compared by people, with the machine and the inputs printed above them.
 """
@@ -6,12 +7,14 @@ Nothing here is asserted: figures are compared by people, with the machine and t
 import sys
 from collections.abc import Callable
 
-from bench import decide, durable, rest, stream, triggers, watch
+from bench import decide, durable, group, recovery, rest, stream, triggers, watch
 from bench.report import machine, section
 
 BENCHES: dict[str, Callable[[], None]] = {
     "decide": decide.main,
     "durable": durable.main,
+    "group": group.main,
+    "recovery": recovery.main,
     "rest": rest.main,
     "stream": stream.main,
     "triggers": triggers.main,
