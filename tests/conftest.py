@@ -23,6 +23,17 @@ settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
 
+WHOLE_HOUSES = frozenset({"test_crowd.py", "test_house.py", "test_kills.py"})
+"""Each starts all processes there are: one after the other, in one worker, or they starve each other."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share what they have started, so they stay together."""
+    for item in items:
+        group = "houses" if item.path.name in WHOLE_HOUSES else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A connection URI of this test process's own PostgreSQL, as in DATABASE_URL."""
