@@ -3,8 +3,9 @@
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import RegexValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 
+from apps.proposals import Proposal, two_people
 from apps.tables import (
     VOLUME_MAX,
     JsonColumn,
@@ -259,39 +260,21 @@ class LpCase(models.Model):
         return f"{self.id} {self.kind}"
 
 
-class LegSettlementStatus(models.TextChoices):
-    PROPOSED = "proposed", "Proposed"
-    APPROVED = "approved", "Approved and carried out"
-    REJECTED = "rejected", "Rejected by a person"
-    REFUSED = "refused", "Refused by the engine"
-
-
-class LegSettlement(models.Model):
-    """What became of an order at a provider, said by the desk instead of the provider, on its way through two people."""
+class LegSettlement(Proposal):
+    """What became of an order at a provider, said by the desk instead of the provider."""
 
     cl_ord_id = models.TextField(db_index=True)
     outcome = models.CharField(max_length=10, choices=[(one.value, one.value) for one in Settlement])
     quantity = volume_column(null=True, blank=True, help_text="Units of base that were dealt.")
     price = price_column(null=True, blank=True)
     reference = models.CharField(max_length=100, help_text="Where the provider confirmed it.")
-    reason = models.CharField(max_length=200)
-    status = models.CharField(max_length=10, choices=LegSettlementStatus, default=LegSettlementStatus.PROPOSED)
-    refusal = models.CharField(max_length=50, blank=True)
-    proposed_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField(auto_now_add=True)
-    decided_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", null=True, blank=True)
-    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         permissions = [
             ("settle_orders", "Can settle cases, say what became of orders at providers, and lift halts there")
         ]
         constraints = [
-            models.CheckConstraint(
-                condition=~Q(status=LegSettlementStatus.APPROVED)
-                | (Q(decided_by__isnull=False) & ~Q(decided_by=F("proposed_by"))),
-                name="leg_settlement_two_people",
-            ),
+            two_people("leg_settlement_two_people"),
             models.CheckConstraint(
                 condition=Q(outcome=Settlement.NOT_FILLED.value, quantity__isnull=True, price__isnull=True)
                 | Q(

@@ -3,23 +3,18 @@
 from decimal import Decimal
 from typing import Any
 
-from django.utils import timezone
-
 from apps.accounts.models import User
-from apps.doors.commands import carried_out
 from apps.doors.ids import uuid7
 from apps.doors.problems import Problem
-from apps.operations.models import CorrectionStatus, DealCorrection
+from apps.operations.models import DealCorrection
+from apps.operations.two_people import carry_out, check_second_person, decide, decision_shape, newest_of, waiting
 from apps.orders.models import Deal
+from apps.proposals import ProposalStatus
 from apps.shapes import trimmed
-from apps.times import micros
 from trading.commands import CorrectDeal
-from trading.refusals import REGISTRY, Refusal
-from trading.views import rfc3339
+from trading.refusals import Refusal
 
-UNSURE = "Approve it again: it is carried out only once."
-UNDECIDED = frozenset({Refusal.TIMEOUT_UNKNOWN, Refusal.INTERNAL})
-"""Answers that say nothing about the correction itself."""
+WHAT = "correction"
 
 
 def propose(*, deal_id: int, price: Decimal | None, reason: str, by: User) -> DealCorrection:
@@ -38,9 +33,8 @@ def approve(*, number: int, by: User) -> DealCorrection:
     The command's key is the correction's number, so approving twice corrects once. A refusal ends the correction, unless it
     only says 'not now'.
     """
-    correction = _proposed(number)
-    if correction.proposed_by_id == by.pk:
-        raise Problem(Refusal.SECOND_PERSON_REQUIRED)
+    correction = waiting(DealCorrection, number, what=WHAT)
+    check_second_person(correction, by)
     command = CorrectDeal(
         id=str(uuid7()),
         key=f"correction/{correction.pk}",
@@ -51,27 +45,17 @@ def approve(*, number: int, by: User) -> DealCorrection:
         approved_by=f"staff:{by.pk}",
         reason=correction.reason,
     )
-    try:
-        carried_out(command, unsure=UNSURE)
-    except Problem as problem:
-        if not (REGISTRY[problem.code].retryable or problem.code in UNDECIDED):
-            _decide(correction, CorrectionStatus.REFUSED, by, refusal=problem.code.value)
-        raise
-    return _decide(correction, CorrectionStatus.APPROVED, by)
+    return carry_out(correction, command, by)
 
 
 def reject(*, number: int, by: User) -> DealCorrection:
     """Drop a proposed correction; who proposed it may do so too. Raises Problem when it is not there any more."""
-    return _decide(_proposed(number), CorrectionStatus.REJECTED, by)
+    return decide(waiting(DealCorrection, number, what=WHAT), ProposalStatus.REJECTED, by)
 
 
 def newest() -> list[dict[str, Any]]:
     """The last corrections, newest first."""
-    rows = DealCorrection.objects.select_related("proposed_by", "decided_by").order_by("-id")
-    return [correction_shape(row) for row in rows[:SHOWN_MAX]]
-
-
-SHOWN_MAX = 200
+    return [correction_shape(row) for row in newest_of(DealCorrection)]
 
 
 def correction_shape(row: DealCorrection) -> dict[str, Any]:
@@ -80,24 +64,5 @@ def correction_shape(row: DealCorrection) -> dict[str, Any]:
         "deal_id": row.deal_id,
         "account": row.account,
         "price": None if row.price is None else trimmed(row.price, 0),
-        "reason": row.reason,
-        "status": row.status,
-        "refusal": row.refusal,
-        "proposed_by": row.proposed_by.get_username(),
-        "proposed_at": rfc3339(micros(row.proposed_at)),
-        "decided_by": "" if row.decided_by is None else row.decided_by.get_username(),
-        "decided_at": None if row.decided_at is None else rfc3339(micros(row.decided_at)),
+        **decision_shape(row),
     }
-
-
-def _proposed(number: int) -> DealCorrection:
-    row = DealCorrection.objects.filter(pk=number, status=CorrectionStatus.PROPOSED).first()
-    if row is None:
-        raise Problem(Refusal.NOT_FOUND, "There is no such correction waiting.")
-    return row
-
-
-def _decide(row: DealCorrection, status: CorrectionStatus, by: User, *, refusal: str = "") -> DealCorrection:
-    row.status, row.refusal, row.decided_by, row.decided_at = status, refusal, by, timezone.now()
-    row.save(update_fields=["status", "refusal", "decided_by", "decided_at"])
-    return row

@@ -5,8 +5,9 @@ composite keys, and nothing here is looked up by model key.
 """
 
 from django.db import models
-from django.db.models import F, Q, Value
+from django.db.models import Value
 
+from apps.proposals import Proposal, two_people
 from apps.tables import JsonColumn, one_of, price_column
 from bus.alerts import Severity
 
@@ -209,35 +210,15 @@ class FirmSettings(models.Model):
         return "the firm"
 
 
-class CorrectionStatus(models.TextChoices):
-    PROPOSED = "proposed", "Proposed"
-    APPROVED = "approved", "Approved and carried out"
-    REJECTED = "rejected", "Rejected by a person"
-    REFUSED = "refused", "Refused by the engine"
-
-
-class DealCorrection(models.Model):
-    """A correction of a deal on its way through two people. Who proposes one cannot approve it."""
+class DealCorrection(Proposal):
+    """A correction of a deal."""
 
     deal_id = models.BigIntegerField(db_index=True)
     account = models.BigIntegerField()
     price = price_column(null=True, blank=True, help_text="The right price; empty undoes the deal.")
-    reason = models.CharField(max_length=200)
-    status = models.CharField(max_length=10, choices=CorrectionStatus, default=CorrectionStatus.PROPOSED)
-    refusal = models.CharField(max_length=50, blank=True)
-    proposed_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+")
-    proposed_at = models.DateTimeField(auto_now_add=True)
-    decided_by = models.ForeignKey("accounts.User", on_delete=models.PROTECT, related_name="+", null=True, blank=True)
-    decided_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(
-                condition=~Q(status=CorrectionStatus.APPROVED)
-                | (Q(decided_by__isnull=False) & ~Q(decided_by=F("proposed_by"))),
-                name="deal_correction_two_people",
-            )
-        ]
+        constraints = [two_people("deal_correction_two_people")]
 
     def __str__(self) -> str:
         return f"deal {self.deal_id}: {self.status}"

@@ -3,6 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import structlog
 from django.db import connection
 from redis.exceptions import RedisError
@@ -11,10 +12,12 @@ from apps.doors.connections import redis_connection
 from apps.ledger.models import Transfer
 from apps.ledger.queries import balance_sums, ledger_sums
 from apps.liquidity.models import LpOrder
+from apps.operations.models import Batch
 from apps.orders.models import Deal
 from apps.published import current_config
 from apps.routing_rules.models import RoutingDecision
 from apps.shapes import trimmed
+from trading.desk import Desk
 from trading.numbers import ZERO, NumberRefused, parse_decimal
 
 _log = structlog.get_logger("operations")
@@ -198,3 +201,9 @@ def _leg(leg: LpOrder) -> dict[str, Any]:
         "exec_ids": list(leg.exec_ids),
         "text": leg.text,
     }
+
+
+def newest_desk(shard: int) -> Desk:
+    """The desk's state as the last batch left it."""
+    stored = Batch.objects.filter(shard=shard).order_by("-seq").values_list("desk", flat=True).first()
+    return msgspec.convert(stored or {}, Desk, strict=False)

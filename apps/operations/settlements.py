@@ -5,25 +5,31 @@ explain is proposed by one member of staff and carried out when another approves
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 from django.utils import timezone
 
 from apps.accounts.models import User
-from apps.doors.commands import carried_out
 from apps.doors.ids import uuid7
 from apps.doors.problems import Problem
-from apps.liquidity.models import LegSettlement, LegSettlementStatus, LpCase, LpOrder
-from apps.operations.corrections import UNDECIDED, UNSURE
-from apps.operations.models import Batch
+from apps.liquidity.models import LegSettlement, LpCase, LpOrder
+from apps.operations.queries import newest_desk
+from apps.operations.two_people import (
+    SHOWN_MAX,
+    carry_out,
+    check_second_person,
+    decide,
+    decision_shape,
+    newest_of,
+    waiting,
+)
+from apps.proposals import ProposalStatus
 from apps.shapes import trimmed
 from apps.times import micros
 from trading.commands import SettleLeg
-from trading.desk import Desk
 from trading.liquidity import LegStatus, Settlement
-from trading.refusals import REGISTRY, Refusal
+from trading.refusals import Refusal
 from trading.views import rfc3339
 
-SHOWN_MAX = 200
+WHAT = "settlement"
 OPEN = [status.value for status in LegStatus if not status.is_terminal]
 
 
@@ -70,8 +76,7 @@ def case_shape(row: LpCase) -> dict[str, Any]:
 
 def error_account(shard: int) -> dict[str, Any]:
     """What the house holds by mistake, and where nothing is opened until a dealer lifts the halt."""
-    stored = Batch.objects.filter(shard=shard).order_by("-seq").values_list("desk", flat=True).first()
-    desk = msgspec.convert(stored or {}, Desk, strict=False)
+    desk = newest_desk(shard)
     return {
         "holdings": [
             {"lp": one.lp, "symbol": one.symbol, "volume": trimmed(one.volume, 2), "cost": trimmed(one.cost, 0)}
@@ -114,9 +119,8 @@ def approve(*, number: int, by: User) -> LegSettlement:
     The command's key is the proposal's number, so approving twice settles once. A refusal ends the proposal, unless it only
     says 'not now'.
     """
-    row = _proposed(number)
-    if row.proposed_by_id == by.pk:
-        raise Problem(Refusal.SECOND_PERSON_REQUIRED)
+    row = waiting(LegSettlement, number, what=WHAT)
+    check_second_person(row, by)
     command = SettleLeg(
         id=str(uuid7()),
         key=f"settlement/{row.pk}",
@@ -129,24 +133,17 @@ def approve(*, number: int, by: User) -> LegSettlement:
         approved_by=f"staff:{by.pk}",
         reason=row.reason,
     )
-    try:
-        carried_out(command, unsure=UNSURE)
-    except Problem as problem:
-        if not (REGISTRY[problem.code].retryable or problem.code in UNDECIDED):
-            _decide(row, LegSettlementStatus.REFUSED, by, refusal=problem.code.value)
-        raise
-    return _decide(row, LegSettlementStatus.APPROVED, by)
+    return carry_out(row, command, by)
 
 
 def reject(*, number: int, by: User) -> LegSettlement:
     """Drop a proposal; who made it may do so too. Raises Problem when it is not there any more."""
-    return _decide(_proposed(number), LegSettlementStatus.REJECTED, by)
+    return decide(waiting(LegSettlement, number, what=WHAT), ProposalStatus.REJECTED, by)
 
 
 def newest() -> list[dict[str, Any]]:
     """The last proposals, newest first."""
-    rows = LegSettlement.objects.select_related("proposed_by", "decided_by").order_by("-id")
-    return [settlement_shape(row) for row in rows[:SHOWN_MAX]]
+    return [settlement_shape(row) for row in newest_of(LegSettlement)]
 
 
 def settlement_shape(row: LegSettlement) -> dict[str, Any]:
@@ -157,24 +154,5 @@ def settlement_shape(row: LegSettlement) -> dict[str, Any]:
         "quantity": None if row.quantity is None else trimmed(row.quantity, 0),
         "price": None if row.price is None else trimmed(row.price, 0),
         "reference": row.reference,
-        "reason": row.reason,
-        "status": row.status,
-        "refusal": row.refusal,
-        "proposed_by": row.proposed_by.get_username(),
-        "proposed_at": rfc3339(micros(row.proposed_at)),
-        "decided_by": "" if row.decided_by is None else row.decided_by.get_username(),
-        "decided_at": None if row.decided_at is None else rfc3339(micros(row.decided_at)),
+        **decision_shape(row),
     }
-
-
-def _proposed(number: int) -> LegSettlement:
-    row = LegSettlement.objects.filter(pk=number, status=LegSettlementStatus.PROPOSED).first()
-    if row is None:
-        raise Problem(Refusal.NOT_FOUND, "There is no such settlement waiting.")
-    return row
-
-
-def _decide(row: LegSettlement, status: LegSettlementStatus, by: User, *, refusal: str = "") -> LegSettlement:
-    row.status, row.refusal, row.decided_by, row.decided_at = status, refusal, by, timezone.now()
-    row.save(update_fields=["status", "refusal", "decided_by", "decided_at"])
-    return row

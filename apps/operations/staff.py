@@ -46,7 +46,7 @@ from apps.operations import corrections
 from apps.operations.alerts import standing_alerts
 from apps.operations.api import StaffView, record
 from apps.operations.effective import Question, effective_terms
-from apps.operations.models import Batch
+from apps.operations.queries import newest_desk
 from apps.published import current_config
 from apps.times import micros
 from trading.accounts import ClientClass, Rights
@@ -63,7 +63,6 @@ from trading.commands import (
     SplitInstrument,
     SwitchScope,
 )
-from trading.desk import Desk
 from trading.numbers import plain
 from trading.refusals import Refusal
 
@@ -286,8 +285,7 @@ class SwitchesView(CommandView):
     @extend_schema(operation_id="staff_get_switches", responses={200: SWITCHES, **PROBLEMS})
     def get(self, request: Request) -> Response:
         record(request, "read_switches", {})
-        stored = Batch.objects.filter(shard=SHARD).order_by("-seq").values_list("desk", flat=True).first()
-        return Response(msgspec.structs.asdict(msgspec.convert(stored or {}, Desk).switches))
+        return Response(msgspec.structs.asdict(newest_desk(SHARD).switches))
 
     @extend_schema(
         operation_id="staff_set_switch",
