@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,7 +38,7 @@ from bus import names
 from bus.alerts import Severity, alert_key, clear_alert, raise_alert
 from bus.clock import Clock, Replay, clock_from_environment
 from bus.codec import encode
-from bus.health import beat
+from bus.health import Pulse, beat
 from bus.store import load_config
 
 log = structlog.get_logger()
@@ -53,7 +52,6 @@ WHOLE_AGAIN_S = 60.0
 WHOLE_REST = 20
 SILENT_FOR_MAX = timedelta(seconds=60)
 RETRY_S = 1.0
-BEAT_S = 1.0
 TELL_TTL_S = 60
 TEXTS_MAX = 20
 """Violations that are told of one invariant at a time."""
@@ -299,33 +297,19 @@ def _grouped(violations: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-class Heart:
-    """Shows about every second that the process lives and what it found, also during a long look."""
+class Heart(Pulse):
+    """Shows how the process is and what it found, also during a long look."""
 
     def __init__(self, url: str, audit: Audit) -> None:
-        self._url, self._audit = url, audit
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="heart", daemon=True)
+        super().__init__(url, self._tell, timeout_s=5.0)
+        self._audit = audit
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        client: redis.Redis = redis.Redis.from_url(self._url, socket_timeout=5, socket_connect_timeout=2)
-        while True:
-            with suppress(redis.RedisError):
-                figures, problem = self._audit.figures(), self._audit.problem
-                stands = [name for name, found in figures["invariants"].items() if found["stands"]]
-                detail = {"problem": problem, "violated": ", ".join(stands), "failures": figures["failures"]}
-                beat(client, "auditor", "waiting" if problem else "up", detail)
-                client.set(names.AUDIT, encode(figures), ex=TELL_TTL_S)
-            if self._stopped.wait(BEAT_S):
-                client.close()
-                return
+    def _tell(self, client: "redis.Redis") -> None:
+        figures, problem = self._audit.figures(), self._audit.problem
+        stands = [name for name, found in figures["invariants"].items() if found["stands"]]
+        detail = {"problem": problem, "violated": ", ".join(stands), "failures": figures["failures"]}
+        beat(client, "auditor", "waiting" if problem else "up", detail)
+        client.set(names.AUDIT, encode(figures), ex=TELL_TTL_S)
 
 
 if __name__ == "__main__":

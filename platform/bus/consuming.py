@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 import msgspec
 import psycopg
-import redis
 import structlog
 from msgspec import Struct
 
 from bus.alerts import Severity, raise_alert
-from bus.health import beat
+from bus.database import connect
+from bus.health import Pulse, beat
 from bus.publishing import CRASHES_MAX, DELIVERIES_MAX, Message, Unreadable, message_from
 
 log = structlog.get_logger()
@@ -31,7 +31,6 @@ Handler = Callable[[DbConnection, Message], None]
 RETRY_S = 0.2
 RETRY_S_MAX = 5.0
 RECEIVE_S = 0.25
-BEAT_S = 1.0
 SESSION = "SET statement_timeout = '15s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '10s'"
 
 
@@ -244,45 +243,7 @@ class rolled_back_unless_committed:  # noqa: N801 - reads as what it does
 
 def connect_database(url: str, *, name: str) -> DbConnection:
     """Autocommit, and noticing a dead server. Raises psycopg.OperationalError."""
-    connection: DbConnection = psycopg.connect(
-        url,
-        autocommit=True,
-        connect_timeout=5,
-        application_name=f"tribook {name}",
-        keepalives=1,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=10_000,
-    )
-    connection.execute(SESSION)
-    return connection
-
-
-class Pulse:
-    """Shows every second in Redis that a process lives, from a thread of its own. A Redis that is away is passed over."""
-
-    def __init__(self, redis_url: str, process: str, condition: Callable[[], tuple[str, Mapping[str, object]]]) -> None:
-        self._url = redis_url
-        self._process = process
-        self._condition = condition
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="pulse", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        client: redis.Redis = redis.Redis.from_url(self._url, socket_timeout=2, socket_connect_timeout=2)
-        while not self._stopped.is_set():
-            with suppress(redis.RedisError, OSError):
-                beat(client, self._process, *self._condition())
-            self._stopped.wait(BEAT_S)
-        client.close()
+    return connect(url, name=f"tribook {name}", session=SESSION)
 
 
 def run_consumer(*, name: str, queue: str, handle: Handler) -> int:
@@ -298,7 +259,7 @@ def run_consumer(*, name: str, queue: str, handle: Handler) -> int:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: consumer.stop())
-    pulse = Pulse(redis_url, name, lambda: condition(consumer))
+    pulse = Pulse(redis_url, lambda client: beat(client, name, *condition(consumer)))
     pulse.start()
     consumer.run()
     consumer.close()

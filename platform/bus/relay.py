@@ -22,7 +22,8 @@ from msgspec import Struct
 
 from bus.alerts import Severity, clear_alert, raise_alert
 from bus.brokers import publisher_from
-from bus.consuming import DbConnection, Pulse, connect_database
+from bus.consuming import DbConnection, connect_database
+from bus.health import Pulse, beat
 from bus.publishing import Message, NotPublished, Publisher
 
 log = structlog.get_logger()
@@ -269,7 +270,7 @@ def main() -> int:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relay.stop())
-    pulse = Pulse(os.environ["REDIS_URL"], "relay", relay.condition)
+    pulse = Pulse(os.environ["REDIS_URL"], lambda client: beat(client, "relay", *relay.condition()))
     pulse.start()
     relay.run()
     relay.close()

@@ -11,6 +11,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import pq
 
+from bus import database
 from bus.codec import DecodeError, decode_report, encode
 from bus.store import load_config
 from engine.batch import Batch
@@ -63,19 +64,7 @@ class OutcomeUnknownError(Exception):
 
 def connect(url: str, *, name: str) -> Connection:
     """A connection in manual transaction mode that notices a dead server. Raises psycopg.OperationalError."""
-    connection: Connection = psycopg.connect(
-        url,
-        autocommit=True,
-        connect_timeout=5,
-        application_name=name,
-        keepalives=1,
-        keepalives_idle=5,
-        keepalives_interval=2,
-        keepalives_count=3,
-        tcp_user_timeout=10_000,
-    )
-    connection.execute(SESSION)
-    return connection
+    return database.connect(url, name=name, session=SESSION)
 
 
 class Journal:

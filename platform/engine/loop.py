@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from bus import names
 from bus.codec import DecodeError, decode_command, decode_quote, encode
-from bus.health import beat
+from bus.health import Pulse, beat
 from engine.batch import StreamPosition
 from engine.core import AccountEvent
 from engine.driver import Arrived, Driver, Told
@@ -38,9 +38,6 @@ INCARNATION_CHECK_S = 0.25
 REPLIES_MAX = 10_000
 REPLIES_TTL_S = 600
 RETRY_S = 0.2
-BEAT_S = 1.0
-
-
 TELL_S = 2.0
 """For telling one batch's answers. The deciding thread waits for it, and its lease must not run out meanwhile."""
 
@@ -301,37 +298,22 @@ def _after(entry_id: str) -> str:
     return f"{milliseconds}-{int(number or 0) + 1}"
 
 
-class Heart:
+class Heart(Pulse):
     """Shows about every second that the process lives, and how it is. Its own thread: a long recovery is not death.
 
     `health:engine` is the word of whoever owns the shard. An engine that stands by says so under `health:engine-NAME`.
     """
 
     def __init__(self, url: str, driver: Driver, tell: RedisTell) -> None:
-        self._url = url
+        super().__init__(url, self._tell_all, timeout_s=5.0)
         self._driver = driver
         self._tell = tell
-        self._stopped = threading.Event()
         self._counted = (time.monotonic(), 0)
-        self._thread = threading.Thread(target=self._work, name="heart", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        client = connect_redis(self._url)
-        while True:
-            with contextlib.suppress(redis.RedisError):
-                condition = self.condition()
-                for process in self.speaks_as():
-                    beat(client, process, *condition)
-            if self._stopped.wait(BEAT_S):
-                client.close()
-                return
+    def _tell_all(self, client: "redis.Redis") -> None:
+        condition = self.condition()
+        for process in self.speaks_as():
+            beat(client, process, *condition)
 
     def speaks_as(self) -> tuple[str, ...]:
         """Whose place in the table of processes this is. The engine's own is the owner's while somebody else is that."""
