@@ -43,22 +43,18 @@ Send = Callable[[Outgoing, Callable[[], bool]], Sending]
 
 def not_sent(lp: str, leg: Leg, text: str, now_us: int) -> ExecutionReport:
     """Our own report: the leg was given up before anything left the building."""
-    return ExecutionReport(
-        lp=lp,
-        kind=ReportKind.NOT_SENT,
-        cl_ord_id=leg.cl_ord_id,
-        side=leg.side,
-        lp_symbol=leg.lp_symbol,
-        text=text,
-        received_us=now_us,
-    )
+    return _our_own(ReportKind.NOT_SENT, lp, leg, text, now_us)
 
 
 def unresolved(lp: str, leg: Leg, text: str, now_us: int) -> ExecutionReport:
     """Our own report: the provider does not say what became of the leg."""
+    return _our_own(ReportKind.UNRESOLVED, lp, leg, text, now_us)
+
+
+def _our_own(kind: ReportKind, lp: str, leg: Leg, text: str, now_us: int) -> ExecutionReport:
     return ExecutionReport(
         lp=lp,
-        kind=ReportKind.UNRESOLVED,
+        kind=kind,
         cl_ord_id=leg.cl_ord_id,
         side=leg.side,
         lp_symbol=leg.lp_symbol,

@@ -11,13 +11,12 @@ from bus.codec import DecodeError, decode_report
 from bus.store import load_config
 from lp_adapters.conservation import Facts, Sibling
 from lp_adapters.legs import Leg
-from trading.liquidity import ExecutionReport, LegStatus
+from trading.liquidity import LIVE_LEGS, ExecutionReport
 from trading.numbers import ZERO
 
 Connection = psycopg.Connection[Any]
 
 SHARD = 0
-LIVE = [status.value for status in LegStatus if not status.is_terminal]
 
 
 class FactsReader:
@@ -61,7 +60,7 @@ class FactsReader:
         for order_id, *row in connection.execute(
             "SELECT order_id, cl_ord_id, lp, volume, quantity, filled_volume, status = ANY(%s), dispatch_state "
             "FROM lp_order WHERE order_id = ANY(%s) ORDER BY id",
-            (LIVE, orders),
+            (LIVE_LEGS, orders),
         ):
             values: dict[str, Any] = dict(zip(Sibling.__struct_fields__, row, strict=True))
             found.setdefault(order_id, []).append(Sibling(**values))

@@ -24,9 +24,9 @@ from bus.alerts import Severity, alert_key, clear_alert, raise_alert
 from bus.clock import Clock
 from bus.codec import encode
 from lp_adapters.conservation import Facts
-from lp_adapters.facts import LIVE, FactsReader
+from lp_adapters.facts import FactsReader
 from lp_adapters.legs import LEG_COLUMNS, Leg, Plan, leg_from, moment
-from trading.liquidity import ExecutionReport, ReportKind
+from trading.liquidity import LIVE_LEGS, ExecutionReport, ReportKind
 
 logger = logging.getLogger("tribook.lp")
 
@@ -217,7 +217,7 @@ class Inbox:
         """Legs that the provider may hold and that have not ended."""
         where = "dispatch_state IN ('dispatching', 'sent') AND status = ANY(%s)"
         with self._turn:
-            return self._durably(lambda c: self._legs(c, where, IN_DOUBT_MAX, "", (LIVE,)), landed=lambda _: None)
+            return self._durably(lambda c: self._legs(c, where, IN_DOUBT_MAX, "", (LIVE_LEGS,)), landed=lambda _: None)
 
     # ----------------------------------------------------------------------------------------------- a person is called
 

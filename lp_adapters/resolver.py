@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lp_adapters.legs import Leg
-from trading.liquidity import DispatchState
 
 QUESTIONS_S = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0)
 """When an order is asked about, since its first question of the session."""
@@ -171,12 +170,6 @@ class Resolver:
         """When this order is asked about next; None when it is not in doubt, infinite when asking would not help."""
         doubt = self._doubts.get(cl_ord_id)
         return None if doubt is None else self._next_check_s(doubt)
-
-    def dispatching(self) -> frozenset[str]:
-        """Orders that may or may not have been sent."""
-        return frozenset(
-            name for name, doubt in self._doubts.items() if doubt.leg.dispatch_state == DispatchState.DISPATCHING.value
-        )
 
     def _next_check_s(self, doubt: Doubt) -> float:
         question = self._questions.get(doubt.leg.cl_ord_id)

@@ -11,7 +11,6 @@ from apps.accounts.rows import account_value
 from apps.doors.connections import clock
 from apps.marketdata.queries import newest_quotes
 from apps.orders.models import Order
-from apps.orders.queries import LIVE
 from apps.orders.rows import order_value
 from apps.positions.models import Position
 from apps.positions.rows import position_value
@@ -26,6 +25,7 @@ from trading.margining.account import account_margin
 from trading.margining.exposures import order_exposure, position_exposure
 from trading.margining.modes import Exposure
 from trading.numbers import ZERO, round_half_up
+from trading.orders import LIVE_ORDERS
 from trading.pricing import client_quote, conversion_key, convert, is_fresh
 from trading.quotes import Quote
 
@@ -57,7 +57,7 @@ def worth_of(rows: list[Account], config: Config) -> list[Worth]:
     open_rows = Position.objects.filter(account__in=numbers, volume__gt=0)
     positions = [position_value(row) for row in open_rows]
     held = holdings_of(positions)
-    live = [order_value(row) for row in Order.objects.filter(account__in=numbers, status__in=LIVE)]
+    live = [order_value(row) for row in Order.objects.filter(account__in=numbers, status__in=LIVE_ORDERS)]
     exposures: dict[int, list[Exposure]] = {}
     for position in positions:
         exposures.setdefault(position.account, []).append(position_exposure(position))

@@ -23,7 +23,6 @@ from apps.liquidity.models import LiquidityProvider
 from apps.operations.models import AuditEntry, ConfigVersion, FirmSettings
 from apps.operations.terms import breaker_value, clock_speed, group_value, instrument_value, regulation_value, short
 from apps.orders.models import Order
-from apps.orders.queries import LIVE
 from apps.positions.models import Position
 from apps.routing_rules.models import Rule
 from apps.routing_rules.services import RuleRefused, rule_of
@@ -41,6 +40,7 @@ from trading.configuration import (
     check_config,
     resolve_conversions,
 )
+from trading.orders import LIVE_ORDERS
 
 RELOAD_WAIT_S = 5.0
 COMMAND_VALID_US_MAX = 30_000_000
@@ -145,7 +145,7 @@ def _check_in_use(config: Config) -> None:
 
 def _symbols_in_use() -> set[str]:
     held = Position.objects.filter(volume__gt=0).values_list("symbol", flat=True).distinct()
-    ordered = Order.objects.filter(status__in=LIVE).values_list("symbol", flat=True).distinct()
+    ordered = Order.objects.filter(status__in=LIVE_ORDERS).values_list("symbol", flat=True).distinct()
     return {*held, *ordered}
 
 

@@ -25,12 +25,11 @@ from apps.proposals import ProposalStatus
 from apps.shapes import trimmed
 from apps.times import micros
 from trading.commands import SettleLeg
-from trading.liquidity import LegStatus, Settlement
+from trading.liquidity import LIVE_LEGS, Settlement
 from trading.refusals import Refusal
 from trading.views import rfc3339
 
 WHAT = "settlement"
-OPEN = [status.value for status in LegStatus if not status.is_terminal]
 
 
 # --- cases ---------------------------------------------------------------------------------------------------------------
@@ -100,7 +99,7 @@ def propose(
     by: User,
 ) -> LegSettlement:
     """Say what became of an order; nothing happens yet. Raises Problem for one that is not open at a provider."""
-    if not LpOrder.objects.filter(cl_ord_id=cl_ord_id, status__in=OPEN).exists():
+    if not LpOrder.objects.filter(cl_ord_id=cl_ord_id, status__in=LIVE_LEGS).exists():
         raise Problem(Refusal.ORDER_NOT_FOUND)
     return LegSettlement.objects.create(
         cl_ord_id=cl_ord_id,

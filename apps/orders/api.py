@@ -33,14 +33,14 @@ from apps.doors.schema import (
 )
 from apps.doors.views import DoorView, wait_s
 from apps.orders.models import Deal
-from apps.orders.queries import CLOSED, LIVE, order_by_reference, orders_of
+from apps.orders.queries import CLOSED, order_by_reference, orders_of
 from apps.orders.reading import CHANGE_FIELDS, INSTRUCTION_FIELDS, changes_of, instruction_of, volume_field
 from apps.orders.rows import deal_value, order_value
 from apps.orders.services import Placed, cancel_all, cancel_order, is_refused, modify_order, place_order
 from apps.published import current_config
 from apps.shapes import deal_shape, order_shape
 from trading.configuration import Config
-from trading.orders import Order, OrderType, Side
+from trading.orders import LIVE_ORDERS, Order, OrderType, Side
 from trading.refusals import Refusal
 
 ORDER_FIELDS = ("account", "symbol", "side", "volume", "quantity", "client_order_id", "comment", *INSTRUCTION_FIELDS)
@@ -78,7 +78,9 @@ class OrdersView(DoorView):
         page = page_of(fields)
         rows = orders_of(chosen_accounts(request, fields))
         if fields.has("status"):
-            rows = rows.filter(status__in=LIVE if fields.choice("status", ("open", "closed")) == "open" else CLOSED)
+            rows = rows.filter(
+                status__in=LIVE_ORDERS if fields.choice("status", ("open", "closed")) == "open" else CLOSED
+            )
         if fields.has("symbol"):
             rows = rows.filter(symbol=fields.text("symbol", pattern=SYMBOL, length_max=20))
         if fields.has("client_order_id"):

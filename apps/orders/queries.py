@@ -10,7 +10,6 @@ from apps.orders.rows import order_value
 from trading import orders
 from trading.orders import TERMINAL
 
-LIVE = [status.value for status in orders.OrderStatus if status not in TERMINAL]
 CLOSED = [status.value for status in TERMINAL]
 BIGINT_MAX = 2**63 - 1
 

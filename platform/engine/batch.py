@@ -7,7 +7,7 @@ that used it; replay starts each epoch without quotes, and who joins in the midd
 
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from engine.core import AccountEvent
 from engine.state import Counters, Prior
@@ -27,6 +27,19 @@ class StreamPosition(Struct, frozen=True):
 
     incarnation: str = ""
     id: str = "0-0"
+
+
+class LastBatch(Struct, frozen=True, kw_only=True):
+    """What a committed batch says about the whole."""
+
+    position: StreamPosition = StreamPosition()
+    inbox_cursors: dict[str, int] = {}
+    config_version: int = 0
+    counters: Counters = field(default_factory=Counters)
+    outbox_seq: int = 0
+    desk: Desk = Desk()
+    state_hash: str = ""
+    at_us: int = 0
 
 
 class QuoteInput(Struct, frozen=True, tag_field="input", tag="quote"):

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from engine.batch import CommandInput, Input, ParkedInput, QuoteInput, StreamPosition
+from engine.batch import CommandInput, Input, LastBatch, ParkedInput, QuoteInput
 from engine.core import execute
-from engine.state import Counters, State, is_same_state, state_hash
+from engine.state import State, is_same_state, state_hash
 from trading.commands import QuoteArrived
-from trading.desk import Desk
+from trading.events import Event
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -21,28 +21,24 @@ class Record(Struct, frozen=True, kw_only=True):
 
     seq: int
     epoch: int
-    at_us: int
-    position: StreamPosition
-    inbox_cursors: dict[str, int]
-    config_version: int
-    counters: Counters
-    outbox_seq: int
-    desk: Desk
-    state_hash: str
+    left: LastBatch
     inputs: list[Input]
 
 
-def apply_inputs(state: State, inputs: Iterable[Input]) -> None:
-    """Decide again what the owner decided. Raises what a decision raises, for a state that is not the owner's."""
+def apply_inputs(state: State, inputs: Iterable[Input]) -> list[Event]:
+    """Decide again what the owner decided, and what followed. Raises what a decision raises, for a state that is not the
+    owner's."""
+    events: list[Event] = []
     for item in inputs:
         match item:
             case QuoteInput():
                 state.quotes[item.quote.symbol] = item.quote
             case CommandInput():
-                execute(state, item.command, item.at_us, item.prior)
+                events += execute(state, item.command, item.at_us, item.prior).events
             case ParkedInput():
                 if item.lp:
                     state.inbox_cursors[item.lp] = item.inbox_seq
+    return events
 
 
 def take_quotes(state: State, inputs: Iterable[Input]) -> None:
@@ -65,17 +61,18 @@ def begin_epoch(state: State) -> None:
 
 def difference(state: State, record: Record) -> str:
     """In which respect the state is not the one that the batch left; empty when it is."""
+    left = record.left
     found = {
-        "counters": (state.counters, record.counters),
-        "outbox_seq": (state.outbox_seq, record.outbox_seq),
-        "inbox_cursors": (state.inbox_cursors, record.inbox_cursors),
-        "config_version": (state.config.version if state.config else 0, record.config_version),
-        "desk": (state.desk, record.desk),
+        "counters": (state.counters, left.counters),
+        "outbox_seq": (state.outbox_seq, left.outbox_seq),
+        "inbox_cursors": (state.inbox_cursors, left.inbox_cursors),
+        "config_version": (state.config.version if state.config else 0, left.config_version),
+        "desk": (state.desk, left.desk),
     }
-    for name, (own, left) in found.items():
-        if own != left:
-            return f"{name} of batch {record.seq} is {left}, not {own}"
-    if record.state_hash and is_same_state(record.state_hash, state_hash(state)) is False:
+    for name, (own, stored) in found.items():
+        if own != stored:
+            return f"{name} of batch {record.seq} is {stored}, not {own}"
+    if left.state_hash and is_same_state(left.state_hash, state_hash(state)) is False:
         return f"the state does not hash as batch {record.seq} left it"
     return ""
 

@@ -9,22 +9,29 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from bus.store import load_config
-from engine.batch import StreamPosition
+from engine.batch import LastBatch
 from engine.journal import LEG_QUERY, Connection, leg_from
 from engine.lease import HaltedError, end_stuck_owner, take_over
-from engine.state import Counters, is_same_state, rebuild, state_hash
+from engine.state import is_same_state, rebuild, state_hash
 from engine.step import Recovered
-from engine.stored import POSITION_QUERY, TRANSFER_QUERY, method_from, position_from, transfer_from
+from engine.stored import (
+    LAST_BATCH_COLUMNS,
+    POSITION_QUERY,
+    TRANSFER_QUERY,
+    last_batch_from,
+    method_from,
+    position_from,
+    transfer_from,
+)
 from trading.accounts import Account, ClientClass, DayTurnover, Rights
 from trading.charges.commission import Units
-from trading.desk import CommissionBlock, CommissionDay, Desk
+from trading.desk import CommissionBlock, CommissionDay
 from trading.ledger import Transfer
 from trading.liquidity import LpOrder
 from trading.orders import (
-    TERMINAL,
+    LIVE_ORDERS,
     Book,
     Order,
     OrderCommission,
@@ -40,19 +47,6 @@ from trading.protection import ProtectionTerms
 
 class ContradictionError(HaltedError):
     """What the shard left behind contradicts itself."""
-
-
-class LastBatch(Struct, frozen=True):
-    """What the last committed batch says about the whole."""
-
-    position: StreamPosition
-    inbox_cursors: dict[str, int]
-    config_version: int
-    counters: Counters
-    outbox_seq: int
-    desk: Desk
-    state_hash: str
-    at_us: int
 
 
 def recover(connection: Connection, shard: int) -> Recovered:
@@ -89,26 +83,12 @@ def load(connection: Connection, shard: int, *, epoch: int, seq: int) -> Recover
 
 def _last_batch(connection: Connection, shard: int, seq: int) -> LastBatch:
     if seq == 0:
-        return LastBatch(StreamPosition(), {}, 0, Counters(), 0, Desk(), "", 0)
-    row = connection.execute(
-        "SELECT stream_incarnation, stream_id, inbox_cursors::text, config_version, counters::text, outbox_seq, "
-        "desk::text, coalesce(state_hash, ''), (extract(epoch FROM at) * 1000000)::bigint "
-        "FROM engine_batch WHERE shard = %s AND seq = %s",
-        (shard, seq),
-    ).fetchone()
+        return LastBatch()
+    query = f"SELECT {LAST_BATCH_COLUMNS} FROM engine_batch WHERE shard = %s AND seq = %s"  # noqa: S608
+    row = connection.execute(query.encode(), (shard, seq)).fetchone()
     if row is None:
         raise ContradictionError(f"batch {seq}, the last one, has no row")
-    incarnation, stream_id, cursors, version, counters, outbox_seq, desk, hashed, at_us = (str(value) for value in row)
-    return LastBatch(
-        position=StreamPosition(incarnation, stream_id),
-        inbox_cursors=msgspec.json.decode(cursors, type=dict[str, int]),
-        config_version=int(version),
-        counters=msgspec.json.decode(counters, type=Counters),
-        outbox_seq=int(outbox_seq),
-        desk=msgspec.json.decode(desk, type=Desk),
-        state_hash=hashed,
-        at_us=int(at_us),
-    )
+    return last_batch_from(row)
 
 
 def _accounts(connection: Connection, shard: int) -> Iterator[Account]:
@@ -141,7 +121,6 @@ def _accounts(connection: Connection, shard: int) -> Iterator[Account]:
 
 
 def _live_orders(connection: Connection) -> Iterator[Order]:
-    live = sorted(status.value for status in OrderStatus if status not in TERMINAL)
     rows = connection.execute(
         "SELECT id, uuid::text, account, client_order_id, symbol, side, type, volume, status, "
         "(extract(epoch FROM created_at) * 1000000)::bigint, (extract(epoch FROM updated_at) * 1000000)::bigint, "
@@ -153,7 +132,7 @@ def _live_orders(connection: Connection) -> Iterator[Order]:
         "is_triggered, reason, hedged_reserved, unleveraged_reserved, notional_reserved, oco_group, netted, stop_trigger, "
         "commissions::text "
         "FROM trade_order WHERE status = ANY(%s) ORDER BY id",
-        (live,),
+        (LIVE_ORDERS,),
     )
     names = ProtectionTerms.__struct_fields__
     first = Order.__struct_fields__.index("protection")

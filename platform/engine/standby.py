@@ -17,11 +17,11 @@ from engine.batch import QUOTES_EVERY, Input, StreamPosition
 from engine.follow import Record, apply_inputs, begin_epoch, difference, take_quotes, totals
 from engine.journal import Connecting, Connection
 from engine.recovery import ContradictionError, load
-from engine.state import Counters, State
+from engine.state import State
 from engine.step import Recovered
-from trading.desk import Desk
-from trading.liquidity import LegStatus
-from trading.orders import TERMINAL, OrderStatus
+from engine.stored import LAST_BATCH_COLUMNS, last_batch_from
+from trading.liquidity import LIVE_LEGS
+from trading.orders import LIVE_ORDERS
 
 log = structlog.get_logger()
 
@@ -38,8 +38,7 @@ SNAPSHOT = (
     "SET LOCAL statement_timeout = '60s'"
 )
 RECORD_QUERY = (
-    "SELECT seq, epoch, (extract(epoch FROM at) * 1000000)::bigint, stream_incarnation, stream_id, inbox_cursors::text, "
-    "config_version, counters::text, outbox_seq, desk::text, coalesce(state_hash, ''), inputs "
+    f"SELECT seq, epoch, inputs, {LAST_BATCH_COLUMNS} "  # noqa: S608
     "FROM engine_batch WHERE shard = %s AND seq > %s ORDER BY seq LIMIT %s"
 )
 INPUTS_QUERY = "SELECT inputs FROM engine_batch WHERE shard = %s AND seq > %s AND seq <= %s AND epoch = %s ORDER BY seq"
@@ -185,8 +184,8 @@ class Follower:
         different = difference(state, record)
         if different:
             raise self._diverged(different)
-        self.seq, self._position = record.seq, record.position
-        self._at_us = max(self._at_us, record.at_us)
+        self.seq, self._position = record.seq, record.left.position
+        self._at_us = max(self._at_us, record.left.at_us)
 
     def _diverged(self, reason: str) -> DivergedError:
         return DivergedError(reason, was_exact=self._is_exact)
@@ -208,20 +207,8 @@ class Follower:
 
 
 def _record(row: tuple[object, ...]) -> Record:
-    seq, epoch, at_us, incarnation, stream_id, cursors, version, counters, outbox_seq, desk, hashed, inputs = row
-    return Record(
-        seq=int(str(seq)),
-        epoch=int(str(epoch)),
-        at_us=int(str(at_us)),
-        position=StreamPosition(str(incarnation), str(stream_id)),
-        inbox_cursors=msgspec.json.decode(str(cursors), type=dict[str, int]),
-        config_version=int(str(version)),
-        counters=msgspec.json.decode(str(counters), type=Counters),
-        outbox_seq=int(str(outbox_seq)),
-        desk=msgspec.json.decode(str(desk), type=Desk),
-        state_hash=str(hashed),
-        inputs=_decoded(inputs),
-    )
+    seq, epoch, inputs, *left = row
+    return Record(seq=int(str(seq)), epoch=int(str(epoch)), left=last_batch_from(left), inputs=_decoded(inputs))
 
 
 def _decoded(inputs: object) -> list[Input]:
@@ -244,7 +231,7 @@ TOTALS = {
 def _stored_totals(connection: Connection, shard: int) -> dict[str, tuple[object, ...]]:
     terms = {
         "shard": shard,
-        "orders": sorted(status.value for status in OrderStatus if status not in TERMINAL),
-        "legs": sorted(status.value for status in LegStatus if not status.is_terminal),
+        "orders": LIVE_ORDERS,
+        "legs": LIVE_LEGS,
     }
     return {name: connection.execute(query.encode(), terms).fetchall()[0] for name, query in TOTALS.items()}

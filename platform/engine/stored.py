@@ -5,6 +5,9 @@ from typing import Any
 
 import msgspec
 
+from engine.batch import LastBatch, StreamPosition
+from engine.state import Counters
+from trading.desk import Desk
 from trading.ledger import TransactionKind, Transfer
 from trading.liquidity import Execution, Owner, ReportKind
 from trading.orders import Book, Deal, DealEntry, Side
@@ -31,6 +34,11 @@ TRANSFER_QUERY = (
 EXECUTION_COLUMNS = (
     "x.lp, x.exec_id, x.trade_date, x.kind, x.content, x.cl_ord_id, x.owner, "
     "(extract(epoch FROM x.at) * 1000000)::bigint, x.symbol, x.side, x.volume, x.price, x.ref"
+)
+
+LAST_BATCH_COLUMNS = (
+    "stream_incarnation, stream_id, inbox_cursors::text, config_version, counters::text, outbox_seq, "
+    "desk::text, coalesce(state_hash, ''), (extract(epoch FROM at) * 1000000)::bigint"
 )
 
 STANDING = Protection.__struct_fields__
@@ -90,6 +98,21 @@ def execution_from(row: Sequence[Any]) -> Execution:
     values["owner"] = Owner(values["owner"])
     values["side"] = SIDES[values["side"]] if values["side"] else None
     return Execution(**values)
+
+
+def last_batch_from(row: Sequence[object]) -> LastBatch:
+    """One row of LAST_BATCH_COLUMNS."""
+    incarnation, stream_id, cursors, version, counters, outbox_seq, desk, hashed, at_us = (str(value) for value in row)
+    return LastBatch(
+        position=StreamPosition(incarnation, stream_id),
+        inbox_cursors=msgspec.json.decode(cursors, type=dict[str, int]),
+        config_version=int(version),
+        counters=msgspec.json.decode(counters, type=Counters),
+        outbox_seq=int(outbox_seq),
+        desk=msgspec.json.decode(desk, type=Desk),
+        state_hash=hashed,
+        at_us=int(at_us),
+    )
 
 
 def transfer_from(row: Sequence[Any]) -> Transfer:

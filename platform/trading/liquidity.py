@@ -42,6 +42,10 @@ class LegStatus(StrEnum):
         return self in {LegStatus.FILLED, LegStatus.CANCELED, LegStatus.REJECTED}
 
 
+LIVE_LEGS = sorted(status.value for status in LegStatus if not status.is_terminal)
+"""As they are stored."""
+
+
 class LpOrder(Struct, frozen=True, kw_only=True):
     """One child order in the provider's units: immediate-or-cancel or fill-or-kill, at market or with a limit."""
 

@@ -106,6 +106,8 @@ that was filled in part. A resting order is REJECTED when its turn comes and the
 """
 
 TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if status is not None and not following)
+LIVE_ORDERS = sorted(status.value for status in OrderStatus if status not in TERMINAL)
+"""As they are stored."""
 
 
 class OrderCommission(Struct, frozen=True, kw_only=True):

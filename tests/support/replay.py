@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from engine.batch import Batch, CommandInput, ParkedInput, QuoteInput
-from engine.core import execute
+from engine.batch import Batch
+from engine.follow import apply_inputs, begin_epoch
 from engine.state import State
 from trading.configuration import Config
 from trading.events import Event
@@ -17,15 +17,6 @@ def replayed(batches: Iterable[Batch], config: Config | None = None) -> tuple[St
     for batch in batches:
         if batch.epoch != epoch:
             epoch = batch.epoch
-            state.quotes.clear()
-            state.books.renew(state)
-        for item in batch.inputs:
-            match item:
-                case QuoteInput():
-                    state.quotes[item.quote.symbol] = item.quote
-                case CommandInput():
-                    events += execute(state, item.command, item.at_us, item.prior).events
-                case ParkedInput():
-                    if item.lp:
-                        state.inbox_cursors[item.lp] = item.inbox_seq
+            begin_epoch(state)
+        events += apply_inputs(state, batch.inputs)
     return state, events
