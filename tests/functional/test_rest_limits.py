@@ -14,12 +14,12 @@ PER_SECOND = 50
 def test_orders_are_limited_per_account_exactly_even_in_parallel(house: House) -> None:
     """An unknown symbol counts like any order, and costs the engine nothing."""
     with house.client("anna") as client:
-        opened = client.post("/v1/accounts", json={"currency": "USD"}).json()["id"]
-        body = market_order(account=opened, symbol="NOTHING")
         with ThreadPoolExecutor(16) as pool:
 
             def hurried() -> list[httpx.Response]:
-                """Answers of which some are refused: a machine that is too slow for the limit once is not so for ever."""
+                """A fresh account's answers, some of them refused: a machine may be too slow for the limit once, not always."""
+                opened = client.post("/v1/accounts", json={"currency": "USD"}).json()["id"]
+                body = market_order(account=opened, symbol="NOTHING")
                 answers = list(pool.map(lambda _: client.post("/v1/orders", json=body), range(ATTEMPTS)))
                 return answers if any(answer.status_code == 429 for answer in answers) else []
 
@@ -27,7 +27,7 @@ def test_orders_are_limited_per_account_exactly_even_in_parallel(house: House) -
         limited = [answer for answer in answers if answer.status_code == 429]
         passed = [answer for answer in answers if answer.status_code == 404]
         assert len(limited) + len(passed) == ATTEMPTS
-        assert passed
+        assert len(passed) >= PER_SECOND
         refused = limited[0]
         assert refused.json()["code"] == "rate_limited"
         assert refused.json()["retryable"]

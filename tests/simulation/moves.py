@@ -8,9 +8,9 @@ import random
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.clockwork import SECOND_US
 from tests.support.builders import lp_top
 from tests.support.laws import SYMBOLS
+from tests.support.random_terms import near, resting_terms, some_protection
 from trading.accounts import ClientClass
 from trading.commands import (
     Adjust,
@@ -38,9 +38,8 @@ from trading.commands import (
     SwitchScope,
     Which,
 )
-from trading.orders import Order, OrderType, Side, TimeInForce
+from trading.orders import Order, OrderType, Side
 from trading.positions import Position
-from trading.protection import ProtectionTerms, StopTriggerMethod
 from trading.quotes import Quote
 
 if TYPE_CHECKING:
@@ -145,44 +144,21 @@ class Moves:
 
     def rest(self) -> None:
         symbol = self.random.choice(list(SYMBOLS))
-        kind = self.random.choice([OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT])
-        terms: dict[str, Any] = {"type": kind}
-        if kind is not OrderType.STOP:
-            terms["price"] = self.near(symbol)
-        if kind is not OrderType.LIMIT:
-            terms["stop_price"] = self.near(symbol)
-        if self.random.random() < 0.3:
-            terms["time_in_force"] = TimeInForce.GTD
-            terms["expires_us"] = self.house.time.business() + self.random.randint(1, 20) * SECOND_US
-        elif kind is OrderType.LIMIT and self.random.random() < 0.2:
-            terms["time_in_force"] = self.random.choice([TimeInForce.IOC, TimeInForce.FOK])
-        if self.random.random() < 0.5:
-            terms["protection"] = self.some_protection()
+        terms = resting_terms(self.random, symbol, self.house.time.business())
         volume = Decimal(self.random.choice([1, 5, 20, 90, 150])) / 100
         self._place(self.account(), symbol, self._side(), volume, **terms)
-
-    def near(self, symbol: str) -> Decimal:
-        base, digits = SYMBOLS[symbol]
-        return Decimal(base) + Decimal(1).scaleb(-digits) * self.random.randint(-300, 300)
-
-    def some_protection(self) -> ProtectionTerms:
-        def some(most: int) -> int:
-            return self.random.choice([0, self.random.randint(1, most)])
-
-        trailing, even, stop = some(150), some(100), some(300)
-        return ProtectionTerms(
-            stop_loss_points=stop, take_profit_points=some(300), trailing_points=trailing,
-            trailing_step=some(20) if trailing else 0,
-            trailing_activation=self.random.choice([None, 0, 30]) if trailing else None,
-            break_even_points=even, break_even_offset=even // 2, is_guaranteed=bool(stop) and self.random.random() < 0.3,
-            stop_trigger=self.random.choice([None, *StopTriggerMethod]),
-        )  # fmt: skip
 
     def pair(self) -> None:
         symbol, account, name = self.random.choice(list(SYMBOLS)), self.account(), f"pair {self.house.clients.numbers}"
         for side in (Side.BUY, Side.SELL):
             self._place(
-                account, symbol, side, Decimal("0.40"), type=OrderType.LIMIT, price=self.near(symbol), oco_group=name
+                account,
+                symbol,
+                side,
+                Decimal("0.40"),
+                type=OrderType.LIMIT,
+                price=near(self.random, symbol),
+                oco_group=name,
             )
 
     def risk(self) -> None:
@@ -191,7 +167,7 @@ class Moves:
     def modify(self) -> None:
         order = self.some_order()
         if order is not None:
-            price = self.near(order.symbol) if order.price is not None else None
+            price = near(self.random, order.symbol) if order.price is not None else None
             self.house.clients.ask(ModifyOrder, account=order.account, order_id=order.id, price=price, expires_us=0)
 
     def cancel(self) -> None:
@@ -227,7 +203,7 @@ class Moves:
     def protect(self) -> None:
         position = self.some_position()
         if position is not None:
-            terms = self.some_protection()
+            terms = some_protection(self.random)
             self.house.clients.ask(
                 ModifyProtection, account=position.account, position_id=position.id, protection=terms
             )
@@ -290,7 +266,7 @@ class Moves:
         newest = self.house.state.counters.deal - 1
         if newest < 1:
             return
-        price = self.random.choice([None, self.near(self.random.choice(list(SYMBOLS)))])
+        price = self.random.choice([None, near(self.random, self.random.choice(list(SYMBOLS)))])
         self.house.clients.ask(
             CorrectDeal, deal_id=self.random.randint(max(1, newest - 30), newest), price=price, actor="staff:1",
             approved_by="staff:2", reason="a slip",

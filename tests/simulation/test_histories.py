@@ -15,6 +15,7 @@ from bus import codec
 from engine.state import state_hash
 from tests.support import laws
 from tests.support.laws import SYMBOLS, every_rule, reborn
+from tests.support.random_terms import near, resting_terms, some_protection
 from tests.support.world import World, order_of
 from trading.accounts import ClientClass
 from trading.commands import (
@@ -48,9 +49,8 @@ from trading.events import (
     PositionOpened,
 )
 from trading.liquidity import LpOrder, ReportKind, Settlement, is_settled
-from trading.orders import DealEntry, Order, OrderType, Side, TimeInForce
+from trading.orders import DealEntry, Order, OrderType, Side
 from trading.positions import Position
-from trading.protection import ProtectionTerms, StopTriggerMethod
 
 OPERATIONS = 2_000
 
@@ -121,47 +121,16 @@ class History:
     def rest(self) -> None:
         """An order that waits, on the right side of the price or not, with or without protection and end."""
         symbol = self.random.choice(list(SYMBOLS))
-        kind = self.random.choice([OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT])
-        terms: dict[str, Any] = {"type": kind}
-        if kind is not OrderType.STOP:
-            terms["price"] = self.near(symbol)
-        if kind is not OrderType.LIMIT:
-            terms["stop_price"] = self.near(symbol)
-        if self.random.random() < 0.3:
-            terms |= {
-                "time_in_force": TimeInForce.GTD,
-                "expires_us": self.world.now_us + self.random.randint(1, 20) * 10**6,
-            }
-        elif kind is OrderType.LIMIT and self.random.random() < 0.2:
-            terms["time_in_force"] = self.random.choice([TimeInForce.IOC, TimeInForce.FOK])
-        if self.random.random() < 0.5:
-            terms["protection"] = self.some_protection()
+        terms = resting_terms(self.random, symbol, self.world.now_us)
         volume = Decimal(self.random.choice([1, 5, 20, 90, 150])) / 100
         side = self.random.choice([Side.BUY, Side.SELL])
         self.world.place(self.random.choice(self.accounts), symbol, side, f"{volume:.2f}", **terms)
-
-    def near(self, symbol: str) -> Decimal:
-        base, digits = SYMBOLS[symbol]
-        return Decimal(base) + Decimal(1).scaleb(-digits) * self.random.randint(-300, 300)
-
-    def some_protection(self) -> ProtectionTerms:
-        def some(most: int) -> int:
-            return self.random.choice([0, self.random.randint(1, most)])
-
-        trailing, even, stop = some(150), some(100), some(300)
-        return ProtectionTerms(
-            stop_loss_points=stop, take_profit_points=some(300), trailing_points=trailing,
-            trailing_step=some(20) if trailing else 0,
-            trailing_activation=self.random.choice([None, 0, 30]) if trailing else None,
-            break_even_points=even, break_even_offset=even // 2, is_guaranteed=bool(stop) and self.random.random() < 0.3,
-            stop_trigger=self.random.choice([None, *StopTriggerMethod]),
-        )  # fmt: skip
 
     def protect(self) -> None:
         position = self.some_position()
         if position is not None:
             name = self.world.request()
-            terms = self.some_protection()
+            terms = some_protection(self.random)
             self.world.run(
                 ModifyProtection(id=name, key=name, account=position.account, position_id=position.id, protection=terms)
             )
@@ -170,7 +139,7 @@ class History:
         order = self.some_order()
         if order is not None:
             name = self.world.request()
-            price = self.near(order.symbol) if order.price is not None else None
+            price = near(self.random, order.symbol) if order.price is not None else None
             self.world.run(
                 ModifyOrder(id=name, key=name, account=order.account, order_id=order.id, price=price, expires_us=0)
             )
@@ -231,7 +200,7 @@ class History:
         pair = f"pair {self.world.requests}"
         for side in (Side.BUY, Side.SELL):
             done = self.world.place(
-                account, symbol, side, "0.40", type=OrderType.LIMIT, price=self.near(symbol), oco_group=pair
+                account, symbol, side, "0.40", type=OrderType.LIMIT, price=near(self.random, symbol), oco_group=pair
             )
             if not order_of(done).is_resting:
                 return  # dealt already: there is nobody to cancel it
