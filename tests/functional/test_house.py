@@ -33,8 +33,8 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-UP_AGAIN_WITHIN_S = 150 if "PYTEST_XDIST_WORKER" in os.environ else 30
-"""Half a minute is promised to a house that has the machine to itself, not to one beside another test's."""
+UP_AGAIN_WITHIN_S = 150 if "PYTEST_XDIST_WORKER" in os.environ else 20
+"""Twenty seconds are promised to a house that has the machine to itself, not to one beside another test's."""
 STOPPED_WITHIN_S = 15
 TOUR_WITHIN_S = 90
 TOUR_DONE = "the tour ended with status 0"
