@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from engine.closes import uuid_of
 from engine.fills import COST_DIGITS
+from engine.netting import check_free
 from engine.replies import Asked, late, refuse, use_key
 from engine.state import Prior
 from engine.tidy import Tidy
@@ -176,10 +177,14 @@ def _check_opening(work: Work, case: Case) -> Refused | None:
 
 
 def _check_closing(work: Work, command: CorrectDeal, case: Case) -> Refused | None:
-    """A price can always be put right; undone is a closing only into units and a place that are still there."""
+    """A price can always be put right; undone is a closing only into units and a place that are still there. What an order
+    that is being dealt in a netting account will leave is not known: it may open on the other side."""
     position = case.position
     if command.price is not None:
         return None
+    busy = check_free(work, case.account.id, position.symbol)
+    if busy is not None:
+        return busy
     if _was_split(work, case):
         return _no("the symbol was split since")
     is_netting = work.group_of(case.account).margin.accounting is Accounting.NETTING

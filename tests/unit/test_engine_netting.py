@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from engine.core import Executed
+from engine.core import Executed, execute
+from engine.corrections import history_with
 from engine.nets import Nets
+from engine.state import Prior
 from tests.support.builders import config as demo_config
 from tests.support.builders import group, instrument, policy, rule
 from tests.support.world import World, leg_of, order_of, refusal_of
 from trading.accounts import ClientClass, Rights
-from trading.commands import CancelAll, ChangeAccount, ReloadConfig, ReversePosition
+from trading.commands import CancelAll, ChangeAccount, CorrectDeal, ReloadConfig, ReversePosition
 from trading.configuration import Config, Markup
 from trading.events import ChildOrderRouted
 from trading.instruments import TradeMode
@@ -281,6 +283,26 @@ def test_a_reverse_command_waits_for_what_is_being_dealt(world: World) -> None:
     close = leg_of(reverse())
     world.fill(leg_of(world.fill(close, "1.10000")), "1.10000")
     assert standing(world, 2) == [(Side.SELL, Decimal("1.50"))]
+
+
+def test_a_closing_is_not_undone_while_its_reversal_is_being_dealt(world: World) -> None:
+    """The account would hold both sides: what was closed, and what the provider deals next."""
+    trade(world, Side.BUY, "0.50")
+    opening = leg_of(trade(world, Side.SELL, "2.50"))
+    (closing,) = [deal for deal in world.deals() if deal.entry is DealEntry.OUT]
+
+    def undo() -> Executed:
+        name = world.request()
+        people = {"actor": "staff:1", "approved_by": "staff:2", "reason": "slip", "reply_to": "test"}
+        command = CorrectDeal(id=name, key=name, deal_id=closing.id, **people)
+        prior = history_with(Prior(), closing.id, [event for done in world.executed for event in done.events])
+        return execute(world.state, command, world.now_us, prior)
+
+    assert refusal_of(undo()) == "order_locked"
+    second = leg_of(world.report(opening, ReportKind.REJECTED))
+    world.report(second, ReportKind.REJECTED)
+    assert refusal_of(undo()) == ""
+    assert standing(world) == [(Side.BUY, Decimal("0.50"))]
 
 
 # --- orders that wait ---------------------------------------------------------------------------------------------------
