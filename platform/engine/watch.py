@@ -86,9 +86,10 @@ class Watches:
         self._doubts[account] = None
 
     def renew(self, state: "State") -> None:
-        """All of it anew: terms or groups may have changed."""
+        """All of it anew: terms or groups may have changed. An account that holds nothing may still have a margin call."""
         self._clear()
-        self._doubts = dict.fromkeys(sorted(state.portfolios))
+        called = (account.id for account in state.accounts.values() if account.alarm)
+        self._doubts = dict.fromkeys(sorted({*state.portfolios, *called}))
 
     def await_price(self, account: int, symbol: str) -> None:
         """The account cannot be valued before `symbol` has a price."""

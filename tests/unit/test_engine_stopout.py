@@ -503,3 +503,15 @@ def test_an_account_that_was_loaded_anew_is_stopped_out_at_the_same_price() -> N
     world.state.quotes = quotes
     assert falls(world, "1.08551") is None
     assert len(closed(falls(world, "1.08550"))) == 1
+
+
+def test_a_margin_call_of_an_account_that_holds_nothing_any_more_ends_after_a_start_too() -> None:
+    world = world_of(StopOutTerms())
+    world.place(1, "EURUSD", Side.BUY, "5.00")
+    falls(world, "1.09000")
+    world.close(1, world.positions(1)[0].id)
+    assert world.state.accounts[1].alarm == 1
+    quotes = world.state.quotes
+    world.state = reborn(world.state)
+    world.state.quotes = quotes
+    assert said(falls(world, "1.09000")) == [(K.MARGIN_RESTORED, "margin call 100")]
