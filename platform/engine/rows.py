@@ -4,6 +4,7 @@ Pure, and the hot path: a market order makes about nine rows. An entity that sev
 it is after the last one. New and old are told apart by id: ids only grow, and the batch knows where it began to count.
 """
 
+import functools
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,7 @@ from engine.tables import (
     POSITION,
     SWAP_ACCRUAL,
     TRANSFER,
+    WRITTEN,
     Table,
 )
 from trading import events as e
@@ -51,6 +53,7 @@ from trading.protection import NOTHING_ASKED, UNPROTECTED, Protection, Protectio
 NULL = "\\N"
 INPUTS_COMPRESSION = 1
 _TIMES_MAX = 4096
+_TYPES = {table.name: table.columns for table in WRITTEN}
 
 
 class Append(Struct, frozen=True):
@@ -148,21 +151,29 @@ def rows_of(batch: Batch) -> Rows:
 
 def change_statement(change: Change) -> str:
     """UPDATE .. FROM unnest, one array of text per column."""
-    types = change.table.columns
-    placeholders = ", ".join(["%s::text[]"] * (1 + len(change.columns)))
-    names = ", ".join(f"c{index}" for index in range(1 + len(change.columns)))
-    targets = ", ".join(
-        f'"{column}" = u.c{index}::{types[column]}' for index, column in enumerate(change.columns, start=1)
-    )
+    return _update(change.table.name, change.key, change.columns)
+
+
+@functools.cache
+def _update(table: str, key: str, columns: tuple[str, ...]) -> str:
+    types = _TYPES[table]
+    placeholders = ", ".join(["%s::text[]"] * (1 + len(columns)))
+    names = ", ".join(f"c{index}" for index in range(1 + len(columns)))
+    targets = ", ".join(f'"{column}" = u.c{index}::{types[column]}' for index, column in enumerate(columns, start=1))
     return (  # the names are this module's own
-        f'UPDATE "{change.table.name}" t SET {targets} FROM unnest({placeholders}) AS u({names}) '  # noqa: S608
-        f'WHERE t."{change.key}" = u.c0::{types[change.key]}'
+        f'UPDATE "{table}" t SET {targets} FROM unnest({placeholders}) AS u({names}) '  # noqa: S608
+        f'WHERE t."{key}" = u.c0::{types[key]}'
     )
 
 
 def copy_statement(table: Table) -> str:
-    columns = ", ".join(f'"{column}"' for column in table.columns)
-    return f'COPY "{table.name}" ({columns}) FROM STDIN'
+    return _copy(table.name)
+
+
+@functools.cache
+def _copy(table: str) -> str:
+    columns = ", ".join(f'"{column}"' for column in _TYPES[table])
+    return f'COPY "{table}" ({columns}) FROM STDIN'
 
 
 def balances_statement() -> str:
