@@ -27,6 +27,8 @@ class Request:
     attempts: int = 0
     due_us: int = 0
     """When to ask again."""
+    newest: str = ""
+    """The command id of the last attempt."""
     outcome: str = "waiting"
     traceless: bool = False
     """The last answer was a refusal that leaves neither order nor key."""
@@ -68,6 +70,7 @@ class Clients:
         name = request.command.id if request.attempts == 1 else self.name()
         command = replace(request.command, id=name, reply_to="door", valid_until_us=self._time.business() + VALID_US)
         self.asked[name] = request
+        request.newest = name
         request.due_us = self._time.now_us + WAITS_US * (1 + request.attempts // 3)
         self._redis.add(command)
 
@@ -98,10 +101,11 @@ class Clients:
         elif answer.command_id not in request.made:
             request.made[answer.command_id] = said
         self._agree(request)
-        if answer.refusal == Refusal.BUSY:
-            return
+        traceless = bool(answer.refusal) and answer.order is None and not answer.replayed
+        if answer.refusal == Refusal.BUSY or (traceless and answer.command_id != request.newest):
+            return  # a later attempt is under way, and may be done though this one was not
         request.outcome = "refused" if answer.refusal else "done"
-        request.traceless = bool(answer.refusal) and answer.order is None and not answer.replayed
+        request.traceless = traceless
         self.waiting.pop((request.command.account, request.command.key), None)
 
     def _agree(self, request: Request) -> None:

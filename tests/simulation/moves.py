@@ -6,6 +6,7 @@ comes of it is the house's affair.
 
 import random
 from decimal import Decimal
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from tests.support.builders import lp_top
@@ -61,7 +62,7 @@ class Moves:
         self.house = house
         self.random = rng
         self.all = {
-            "price": (self.price, 60), "gap": (self.gap, 1.5), "place": (self.place, 24),
+            "price": (self.price, 100), "gap": (self.gap, 1.5), "place": (self.place, 24),
             "rest": (self.rest, 14), "close": (self.close, 18),
             "protect": (self.protect, 5), "modify": (self.modify, 4), "cancel": (self.cancel, 4),
             "cancel_all": (self.cancel_all, 0.5), "expire": (self.expire, 2), "wait": (self.wait, 8),
@@ -71,7 +72,7 @@ class Moves:
             "dividend": (self.dividend, 0.4), "repeat": (self.repeat, 5), "idle": (self.idle, 30),
         }  # fmt: skip
         self.names = list(self.all)
-        self.weights = [weight for _, weight in self.all.values()]
+        self.weights = list(accumulate(weight for _, weight in self.all.values()))
 
     def begin(self) -> None:
         """Accounts with money, and a first price everywhere."""
@@ -82,7 +83,7 @@ class Moves:
 
     def one(self, allowed: frozenset[str] | None) -> str:
         """The next operation's name. One that is switched off is drawn and left undone, so the others stay as they were."""
-        name = self.random.choices(self.names, self.weights)[0]
+        name = self.random.choices(self.names, cum_weights=self.weights)[0]
         if allowed is None or name in allowed:
             self.all[name][0]()
         return name

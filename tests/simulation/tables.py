@@ -31,6 +31,9 @@ ONE_OF = {
     ("lp_order", "dispatch_state"): {state.value for state in DispatchState},
     ("lp_order", "status"): {status.value for status in LegStatus},
 }
+_ALLOWED: dict[str, list[tuple[int, set[str]]]] = {}
+for (_table, _column), _values in ONE_OF.items():
+    _ALLOWED.setdefault(_table, []).append((PLACES[_table][_column], {str(value) for value in _values}))
 _ENDED_ORDERS = {status.value for status in TERMINAL}
 _LIVE_LEGS = {status.value for status in LegStatus if not status.is_terminal}
 _WITHDRAWALS = {"withdrawal_requested", "withdrawal", "withdrawal_returned"}
@@ -141,12 +144,13 @@ def scan(connection: "Connection", table: str) -> Iterable[tuple[Key, Row]]:
 
 
 def check(table: str, row: Row) -> None:
-    for column, value in zip(COLUMNS[table], row, strict=True):
-        if value is None and column not in NULLABLE:
-            raise psycopg.errors.NotNullViolation(f"null value in column {column} of {table}")
-        allowed = ONE_OF.get((table, column))
-        if allowed is not None and value not in allowed:
-            raise psycopg.errors.CheckViolation(f"{value} in column {column} of {table}")
+    if None in row:
+        for column, value in zip(COLUMNS[table], row, strict=True):
+            if value is None and column not in NULLABLE:
+                raise psycopg.errors.NotNullViolation(f"null value in column {column} of {table}")
+    for place, allowed in _ALLOWED.get(table, ()):
+        if row[place] not in allowed:
+            raise psycopg.errors.CheckViolation(f"{row[place]} in column {list(COLUMNS[table])[place]} of {table}")
 
 
 def key_reader(table: str) -> Callable[[Row], Key]:

@@ -35,6 +35,10 @@ from tests.support.laws import every_rule
 from trading.quotes import Quote
 
 STEPS_US = (0, 1_000, 5_000, 20_000, 20_000, 100_000)
+COMMITS_US = (0, 100_000, 250_000, 500_000)
+"""How long a commit takes, by seed: with the slow ones several operations come together in a batch."""
+TOGETHER_MAX = (1, 6, 10, 16)
+"""So many operations come at once, by seed: the engine takes them together, and newer prices replace older ones."""
 DEEP_EVERY = 100
 QUIET_STEPS_MAX = 3_000
 ZOMBIE_TURNS = 40
@@ -91,8 +95,11 @@ class House:
         self._engine_back_us = 0
         self.zombies: list[tuple[Engine, int]] = []
         self._last_state = State()
-        self._seen_state: State | None = None
+        self._seen: tuple[int, State] | None = None
+        """What an engine knew that was killed with nothing under way, and after which batch."""
         self.slow_until_us = 0
+        pace = random.Random(f"{seed} pace")
+        self.commit_us, self.together_max = pace.choice(COMMITS_US), pace.choice(TOGETHER_MAX)
         self.clock_right_us = 0
         self._depth = 0
         self._allowed_moves = moves
@@ -106,19 +113,21 @@ class House:
         self._settle_in()
         for provider in self.providers.values():
             provider.misbehaves = self.misfortune.manners()
-        for number in range(1, operations + 1):
-            self.operation = number
-            self.step()
-            if number % DEEP_EVERY == 0:
+        while self.operation < operations:
+            before = self.operation
+            self.step(min(self.random.randint(1, self.together_max), operations - before))
+            if self.operation // DEEP_EVERY > before // DEEP_EVERY:
                 self.check_deeply()
         self.come_to_rest()
 
-    def step(self) -> None:
-        """One operation, a little time, and a turn of everybody who lives."""
-        self.misfortune.maybe()
-        name = self.moves.one(self._allowed_moves)
-        self.moves_done[name] += 1
-        self.time.advance_us(self.random.choice(STEPS_US))
+    def step(self, operations: int = 1) -> None:
+        """Operations that come together, a little time after each, and a turn of everybody who lives."""
+        for _ in range(operations):
+            self.operation += 1
+            self.misfortune.maybe()
+            name = self.moves.one(self._allowed_moves)
+            self.moves_done[name] += 1
+            self.time.advance_us(self.random.choice(STEPS_US))
         if self.time.offset_us and self.time.now_us >= self.clock_right_us:
             self.time.offset_us = 0
         self.turn()
@@ -200,7 +209,7 @@ class House:
     def _lose_engine(self, engine: Engine) -> None:
         """Its supervisor starts another soon."""
         self._last_state = engine.step.state
-        self._seen_state = engine.step.state if engine.is_idle else None
+        self._seen = (engine.step.seq, engine.step.state) if engine.is_idle else None
         engine.end()
         self.engine = None
         self._engine_back_us = self.time.now_us + self.random.choice((0, 200_000, 2_000_000))
@@ -209,7 +218,7 @@ class House:
         """It has stopped in order, and closed its connections."""
         engine.driver.close()
         self._last_state = engine.step.state
-        self._seen_state = None
+        self._seen = None
         engine.end()
         self.engine = None
         self._engine_back_us = self.time.now_us
@@ -246,11 +255,12 @@ class House:
         self._lp_back_us[name] = self.time.now_us + self.random.choice((0, 500_000, 3_000_000))
 
     def _recover(self, engine: Engine) -> None:
-        """What it loads is what its predecessor knew, where all that it knew was durable."""
+        """What it loads is what its predecessor knew, where all that it knew was durable and nobody wrote since."""
         self.protected(engine.driver._recover_when_due, engine)
         if engine.is_idle and engine.alive and engine is self.engine:
-            seen, self._seen_state = self._seen_state, None
-            self.checks.after_crash(engine.step.state, seen)
+            seen, self._seen = self._seen, None
+            known = seen[1] if seen is not None and seen[0] == engine.step.seq else None
+            self.checks.after_crash(engine.step.state, known)
 
     def _stall(self, process: Process) -> None:
         """The process stands still inside a statement while the world goes on: for a moment, or until it is given up."""
@@ -294,7 +304,7 @@ class House:
         return self._last_state if self.engine is None else self.engine.step.state
 
     def commit_takes_us(self) -> int:
-        return self.random.choice((50_000, 400_000)) if self.time.now_us < self.slow_until_us else 0
+        return self.random.choice((50_000, 400_000)) if self.time.now_us < self.slow_until_us else self.commit_us
 
     def nudge_lp(self, lp: str) -> None:
         session = self.lps[lp].session
