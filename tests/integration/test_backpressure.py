@@ -64,10 +64,12 @@ def test_a_full_stream_says_busy_at_once_and_what_was_taken_is_done_once(
 
 
 class Desk:
-    """An engine in this process that gives a lock up after a tenth of a second."""
+    """An engine in this process that gives a lock up after a tenth of a second. Its business time stands still, so that no
+    price grows old while it waits."""
 
     def __init__(self, url: str) -> None:
         self.stream, self.ear = MemoryStream(), Ear()
+        self.now_us = wall()
 
         def impatient(name: str) -> Connection:
             connection = connect(url, name=name)
@@ -79,7 +81,7 @@ class Desk:
             url=url,
             source=self.stream,
             tell=self.ear,
-            clock=wall,
+            clock=lambda: self.now_us,
             connecting=impatient,
             journal=Journal(url, connecting=impatient),
             facts=Facts(url, connecting=impatient),
@@ -92,7 +94,7 @@ class Desk:
         eventually(lambda: len(self.ear.answers) >= count, within_s=20)
 
     def price(self) -> None:
-        self.stream.fresh_quotes["EURUSD"] = eurusd("1.08510", at_us=wall())
+        self.stream.fresh_quotes["EURUSD"] = eurusd("1.08510", at_us=self.now_us)
 
     def close(self) -> None:
         self._stopped.set()
