@@ -33,7 +33,7 @@ run:
 
 test:
 	@$(SETUP) --for-tests
-	@$(IN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(IN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: soak
 # The whole house under load while processes, stores, lines, providers and the disk fail; fails when anything was lost.

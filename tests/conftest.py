@@ -5,12 +5,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import redis
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from broker.embedded.postgres import start_postgres
 from broker.embedded.rabbitmq import RunningRabbit, find_program, start_rabbitmq
@@ -27,11 +29,16 @@ WHOLE_HOUSES = frozenset({"test_crowd.py", "test_house.py", "test_kills.py"})
 """Each starts all processes there are: one after the other, in one worker, or they starve each other."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share what they have started, so they stay together."""
-    for item in items:
-        group = "houses" if item.path.name in WHOLE_HOUSES else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class TogetherScheduling(LoadScopeScheduling):
+    """A file's tests share what they have started, so they stay in one worker."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "houses" if path.rpartition("/")[2] in WHOLE_HOUSES else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> TogetherScheduling:
+    return TogetherScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
