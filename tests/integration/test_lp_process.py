@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -410,6 +411,7 @@ def test_a_process_that_stands_still_is_replaced_and_sends_nothing_when_it_goes_
     """SIGSTOP between the commit that marks a leg and its sending, or between its sending and the next mark; the line to
     PostgreSQL dies meanwhile, a second process takes over at the provider's other address, and the first goes on."""
     times: Counter[str] = Counter()
+    stands_still = threading.Event()
     standby = Provider("YOFX1-TRADE", "TRIBOOK-TRADE")
     processes: list[subprocess.Popen[bytes]] = []
 
@@ -417,6 +419,7 @@ def test_a_process_that_stands_still_is_replaced_and_sends_nothing_when_it_goes_
         times[order[11]] += 1
         if stopped == "after it sent" and len(times) == 1:
             processes[0].send_signal(signal.SIGSTOP)
+            stands_still.set()
             return []
         return filled(order)
 
@@ -430,14 +433,19 @@ def test_a_process_that_stands_still_is_replaced_and_sends_nothing_when_it_goes_
         eventually(lambda: trade.is_logged_on)
         if stopped == "before it sends":
             slow_commit(house.db, "UPDATE ON lp_order", "NEW.dispatch_state = 'dispatching'")
+        else:
+            stuck_update(house.db, "lp_order", "NEW.dispatch_state = 'sent'")
         doubtful = house.leg()
         if stopped == "before it sends":
             eventually(lambda: _someone_sleeps(house.db))
             processes[0].send_signal(signal.SIGSTOP)
-        eventually(lambda: house.state_of(doubtful) == "dispatching")
-        eventually(lambda: not _someone_sleeps(house.db))
-        house.db.execute("DROP TRIGGER IF EXISTS slow_commit ON lp_order")
+            eventually(lambda: not _someone_sleeps(house.db))
+        else:
+            assert stands_still.wait(60)
+        assert house.state_of(doubtful) == "dispatching"
         _cancel_waiting(house.db)
+        house.db.execute("DROP TRIGGER IF EXISTS slow_commit ON lp_order")
+        house.db.execute("DROP TRIGGER IF EXISTS stuck ON lp_order")
         elsewhere = data_folder / "elsewhere"
         elsewhere.mkdir()
         house.start("trade", standby, TRIBOOK_DATA=str(elsewhere))
@@ -492,6 +500,17 @@ def slow_commit(db: psycopg.Connection[Any], what: str, when: str) -> None:
     db.execute(
         f"CREATE CONSTRAINT TRIGGER slow_commit AFTER {what} DEFERRABLE INITIALLY DEFERRED "
         f"FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION slow()".encode()
+    )
+
+
+def stuck_update(db: psycopg.Connection[Any], table: str, when: str) -> None:
+    """Whoever makes this update gets no answer, until its connection is ended and the update undone."""
+    db.execute(
+        "CREATE OR REPLACE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(120); RETURN NEW; END $$"
+    )
+    db.execute(
+        f"CREATE TRIGGER stuck BEFORE UPDATE ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION stuck()".encode()
     )
 
 
