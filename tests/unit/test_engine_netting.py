@@ -293,7 +293,7 @@ def test_a_closing_is_not_undone_while_its_reversal_is_being_dealt(world: World)
 
     def undo() -> Executed:
         name = world.request()
-        people = {"actor": "staff:1", "approved_by": "staff:2", "reason": "slip", "reply_to": "test"}
+        people: dict[str, Any] = {"actor": "staff:1", "approved_by": "staff:2", "reason": "slip", "reply_to": "test"}
         command = CorrectDeal(id=name, key=name, deal_id=closing.id, **people)
         prior = history_with(Prior(), closing.id, [event for done in world.executed for event in done.events])
         return execute(world.state, command, world.now_us, prior)
