@@ -15,7 +15,7 @@ from bus.codec import decode, encode
 from tests import invariants
 from tests.integration.conftest import Start
 from tests.support.running import RunningEngine
-from tests.support.trading import Connection, Load, buy, check, filled, one, publish_config, subscriber
+from tests.support.trading import Connection, Load, ask_again, buy, check, filled, one, publish_config, subscriber
 from tests.waiting import eventually
 from trading.liquidity import ExecutionReport, ReportKind
 from trading.orders import OrderStatus, Side
@@ -172,8 +172,7 @@ def test_a_killed_engine_loses_nothing_that_was_acknowledged(
     start()
     load.until(100)
     load.stop()
-    for number in load.unknown:
-        filled(door, number)
+    ask_again(door, load)
     check(database, load)
 
 

@@ -12,8 +12,10 @@ from bus.codec import encode
 from tests import invariants
 from tests.support.builders import config
 from tests.waiting import eventually
+from trading.answers import Answer
 from trading.commands import Deposit, OpenAccount, PlaceOrder
 from trading.orders import Side
+from trading.refusals import Refusal
 
 Connection = psycopg.Connection[Any]
 
@@ -36,18 +38,35 @@ def buy(number: int, *, account: int = 1, volume: str = "0.01", **fields: Any) -
     return PlaceOrder(volume=Decimal(volume), **given)
 
 
+def answered(door: Client, number: int, **fields: Any) -> Answer:
+    """What becomes of an order: asked again with its key until an answer comes."""
+
+    def ask() -> Answer | None:
+        try:
+            return door.submit(buy(number, **fields), 5)
+        except (AnswerTimeout, Busy):
+            return None
+
+    return eventually(ask, within_s=30)
+
+
 def filled(door: Client, number: int, **fields: Any) -> int:
-    """The ticket of an order that must be filled; asks again with its key as long as it is not known or not priced."""
+    """The ticket of an order that must be filled; asked again as long as it is not priced."""
 
     def ask() -> int | None:
-        try:
-            answer = door.submit(buy(number, **fields), 2)
-        except (AnswerTimeout, Busy):
+        answer = answered(door, number, **fields)
+        if answer.refusal == Refusal.NO_QUOTES:
             return None
         assert answer.refusal == "", answer
         return answer.reference
 
     return eventually(ask, within_s=30)
+
+
+def ask_again(door: Client, load: "Load") -> None:
+    """What was sent and not answered: it was dealt, or came too late, or nothing was priced."""
+    ends = {"", Refusal.COMMAND_EXPIRED, Refusal.NO_QUOTES}
+    assert [answer for answer in (answered(door, n) for n in load.unknown) if answer.refusal not in ends] == []
 
 
 def subscriber(bus: Any) -> Any:
