@@ -127,7 +127,7 @@ class House:
     """Each user's, and when it was given."""
 
     def anonymous(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=20.0)
+        return httpx.Client(base_url=self.url, timeout=60.0)
 
     def client(self, username: str) -> httpx.Client:
         """A logged-in client. Users log in seldom, since hashing a password takes its time; tokens live for ten minutes."""
@@ -194,7 +194,7 @@ def house(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         desk.stop()
         for process in (web, engine):
             process.terminate()
-            process.wait(timeout=15)
+            process.wait(timeout=60)
         own_redis.stop()
         shutil.rmtree(data, ignore_errors=True)
 

@@ -348,7 +348,7 @@ def test_it_runs_until_it_is_told_to_stop(desk: Desk) -> None:
     thread.start()
     eventually(lambda: desk.audit.problem == "", within_s=10)
     stopping.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -362,7 +362,7 @@ def test_the_process_lives_at_low_priority_and_ends_when_it_is_told_to(desk: Des
         assert server.hget(names.health("auditor"), "pid") == str(process.pid).encode()
         assert os.getpriority(os.PRIO_PROCESS, process.pid) >= NICENESS
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

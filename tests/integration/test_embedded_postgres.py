@@ -137,7 +137,7 @@ def test_it_starts_although_a_stale_lock_names_a_living_process(runner: Runner) 
 def test_it_ends_a_server_that_outlived_its_supervisor_before_it_starts(runner: Runner) -> None:
     orphan = runner.start()
     successor = runner.start()
-    assert orphan.process.wait(5) == 0
+    assert orphan.process.wait(60) == 0
     assert successor.pid in servers_of(runner.data / "postgres")
     assert rows(successor.url, "SELECT 1") == [(1,)]
 

@@ -449,7 +449,7 @@ def test_the_look_up_waits_for_the_transaction_it_asks_about(shard: Shard, house
                 assert asking.is_alive()
         assert answers == []
         slow.commit()
-    asking.join(5)
+    asking.join(60)
     assert answers == [True]
 
 

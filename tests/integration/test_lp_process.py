@@ -220,7 +220,7 @@ def test_the_session_is_told_of_and_says_goodbye(house: House, trade: Provider) 
         eventually(lambda: house.redis.hget(names.health("lp-YOFX1-trade"), "pid") == str(process.pid).encode())
         process.send_signal(signal.SIGTERM)
         eventually(lambda: _state(states, up=False))
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert trade.logouts == 1
 
 
@@ -621,7 +621,7 @@ def test_a_busy_leg_is_marked_when_the_engine_lets_go(house: House, trade: Provi
 
 def test_missing_password_is_told_and_nothing_starts(house: House, trade: Provider) -> None:
     process = house.start("trade", trade, LPSIM_PASSWORD="")
-    assert process.wait(20) == 1
+    assert process.wait(60) == 1
     assert "LPSIM_PASSWORD" in house.log()
     assert trade.logons == []
 
@@ -681,7 +681,7 @@ def test_a_price_process_stops_when_told(house: House, price: Provider) -> None:
     process = house.start("price", price)
     eventually(lambda: price.is_logged_on)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert price.logouts == 1
     assert house.redis.hget(names.lp_state("YOFX1"), "price") == b"down"
 
@@ -743,7 +743,7 @@ def test_whatever_escapes_a_callback_ends_the_process(error: str) -> None:
         [sys.executable, "-c", CALLBACK.format(error=error)],
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"},
         capture_output=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 70

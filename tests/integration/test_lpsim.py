@@ -60,7 +60,7 @@ class House:
         self.process.send_signal(number)
         assert self.process.stderr is not None
         self.process.stderr.close()
-        return self.process.wait(timeout=10)
+        return self.process.wait(timeout=60)
 
     def close(self) -> None:
         for client in self._clients:
@@ -462,7 +462,7 @@ def test_the_feed_plays_a_recording_and_invents_what_it_does_not_have(tmp_path: 
         eventually(listen)
         eventually(lambda: connection.hget(names.health("lpsim-feed"), "pid") == str(process.pid).encode())
         process.terminate()
-        assert process.communicate(timeout=10) is not None
+        assert process.communicate(timeout=60) is not None
     connection.close()
     assert process.returncode == 0
     assert {tick.lp for tick in heard if tick.symbol == "EURUSD"} == {"YOFX1"}
@@ -472,7 +472,7 @@ def test_the_feed_plays_a_recording_and_invents_what_it_does_not_have(tmp_path: 
 def test_a_feed_without_its_recording_ends_with_one_sentence_and_status_2(tmp_path: Path, redis_url: str) -> None:
     for given, word in (({"TICKS": str(tmp_path)}, "no recording"), ({"FEED_SEED": "x"}, "FEED_SEED")):
         process = feed(redis_url, **given)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
         assert process.returncode == 2
         assert word in said
         assert len(said.strip().splitlines()) == 1

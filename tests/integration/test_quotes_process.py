@@ -171,4 +171,4 @@ def test_lost_connections_are_made_again(market: Market) -> None:
 
 def test_it_stops_when_told(market: Market) -> None:
     market.process.send_signal(signal.SIGTERM)
-    assert market.process.wait(10) == 0
+    assert market.process.wait(60) == 0

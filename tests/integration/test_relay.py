@@ -274,7 +274,7 @@ def test_a_relay_killed_between_publishing_and_its_cursor_repeats_and_loses_noth
     assert complaints(house_database) == []
     assert consumer.applied == writer.written
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_memory_alarm_blocks_the_publisher_and_nobody_else(

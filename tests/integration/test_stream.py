@@ -198,7 +198,7 @@ def stream_process(redis_url: str, log: Path) -> Iterator[Stream]:
         yield Stream(port=port, pid=process.pid, redis=redis.Redis.from_url(redis_url))
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(60)
 
 
 def serves(port: int) -> bool:

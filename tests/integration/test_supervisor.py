@@ -140,7 +140,7 @@ def test_a_child_that_does_not_stop_is_killed_in_the_end(start: Any) -> None:
 def test_the_same_data_folder_runs_only_once(start: Any) -> None:
     house = start().ready()
     second = start()
-    assert second.process.wait(20) == 1
+    assert second.process.wait(60) == 1
     assert f"already running on {house.data} (process {house.process.pid})" in second.said()
     assert is_alive(house.pid("first"))
 
@@ -152,7 +152,7 @@ def test_a_killed_supervisor_does_not_keep_the_next_one_from_starting(start: Any
 
 def test_a_process_that_keeps_dying_is_tried_again_and_named_when_it_is_not_ready(start: Any) -> None:
     house = start("--with", "dying", "--ready-within", "1.5")
-    assert house.process.wait(20) == 1
+    assert house.process.wait(60) == 1
     said = house.said()
     assert "restart 1 in 0.2 s" in said
     assert "restart 2 in 0.4 s" in said
@@ -167,7 +167,7 @@ def test_a_process_whose_fix_callback_fails_ends_at_once_and_is_started_again(st
 
 def test_a_command_runs_to_its_end_and_gives_its_status(start: Any) -> None:
     house = start("--run", "print('hello'); raise SystemExit(5)")
-    assert house.process.wait(20) == 5
+    assert house.process.wait(60) == 5
     assert "hello" in house.said()
 
 

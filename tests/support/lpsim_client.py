@@ -79,7 +79,7 @@ class Client:
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=60)
 
 
 # ------------------------------------------------------------------------------------------------------ the child process

@@ -181,13 +181,13 @@ class WholeHouse:
         if username not in self._tokens:
             self._tokens[username] = self._log_in(username)
         return httpx.Client(
-            base_url=self.url, timeout=20, headers={"Authorization": f"Bearer {self._tokens[username]}"}
+            base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {self._tokens[username]}"}
         )
 
     def _log_in(self, username: str) -> str:
         logins = json.loads((self.data / "secrets" / "demo-logins.json").read_text())
         body = {"username": username, "password": logins[username]}
-        answer = httpx.post(f"{self.url}/v1/auth/token", json=body, timeout=20)
+        answer = httpx.post(f"{self.url}/v1/auth/token", json=body, timeout=60)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access"])
 
