@@ -16,6 +16,7 @@ from queue import Full, Queue
 from typing import Any, ParamSpec, TypeVar
 
 import quickfix as fix
+from msgspec.structs import replace
 
 from fix_gateway.wire.message import Message, Outgoing, clean, number, parse
 from lp_adapters.simulators.desk import Answer, Desk, Held
@@ -108,8 +109,11 @@ class Counterparty(fix.Application):
     def start(self) -> None:
         """Listen. Raises fix.ConfigError or RuntimeError when a port is taken."""
         self._acceptor.start()
+        for unsaid in self._journal.unsaid():
+            again = tuple(replace(m, fields=((97, "Y"), *m.fields)) for m in unsaid.messages)
+            self._tell(Answer(messages=again, kept_as=unsaid.say))
         with self._desk_lock:
-            ended = self._desk.cancel_held(datetime.now(UTC))
+            ended = self._kept(self._desk.cancel_held(datetime.now(UTC)))
         self._tell(ended)
 
     def show(self, ticks: list[Tick]) -> None:
@@ -239,7 +243,7 @@ class Counterparty(fix.Application):
 
     def _kept(self, answer: Answer) -> Answer:
         if answer.images:
-            self._journal.keep(answer.images)
+            answer = replace(answer, kept_as=self._journal.keep(answer.images, answer.messages))
             self._changed.set()
         if answer.held:
             then = partial(self._after_a_while, answer.held, answer.images[0].symbol)
@@ -250,6 +254,8 @@ class Counterparty(fix.Application):
         """Send the reports. A client who is away gets them at its next logon, from the session's store."""
         for message in answer.messages:
             self._send("TRADE", message)
+        if answer.kept_as:
+            self._journal.said(answer.kept_as)
 
     # ---------------------------------------------------------------------------------------------------------- helpers
 

@@ -107,6 +107,8 @@ class Answer(Struct, frozen=True):
     images: tuple[Order, ...] = ()
     messages: tuple[Outgoing, ...] = ()
     held: Held | None = None
+    kept_as: int = 0
+    """The journal's number of the messages; 0 while they are not kept."""
 
 
 class Slice(Struct, frozen=True):

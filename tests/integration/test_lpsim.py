@@ -409,6 +409,22 @@ def test_orders_and_positions_survive_a_kill(house: House) -> None:
     assert client.refusals() == []
 
 
+def test_a_report_that_a_kill_left_unsaid_is_said_at_the_next_start(house: House) -> None:
+    """Killed between keeping a fill and handing its report to the session: its memory lacks the word that it did."""
+    client = house.trader()
+    house.show("YOFX1", "EURUSD", "1.08500", "1.08504")
+    client.send(order("filled", "5000"))
+    first = client.report("filled", "F")
+    house.stop()
+    memory = next(house.folder.rglob("YOFX1.orders.jsonl"))
+    *kept, last = memory.read_bytes().splitlines(keepends=True)
+    assert last.startswith(b'{"said":')
+    memory.write_bytes(b"".join(kept))
+    house.start()
+    again = client.report("filled", "F")
+    assert (again.get(97), again.get(17)) == ("Y", first.get(17))
+
+
 def test_a_client_who_was_away_gets_the_report_at_its_next_logon(house: House) -> None:
     client = house.trader()
     house.show("YOFX1", "EURUSD", "1.08500", "1.08504")

@@ -147,7 +147,8 @@ def provider_orders(house: SoakHouse) -> list[tuple[str, str, Decimal]]:
     for file in sorted((house.data / "fix" / "lpsim").glob("*.orders.jsonl")):
         for line in file.read_text().splitlines()[1:]:
             image: dict[str, Any] = json.loads(line)
-            newest[image["cl_ord_id"], image["order_id"]] = Decimal(image["cum"])
+            if "cl_ord_id" in image:
+                newest[image["cl_ord_id"], image["order_id"]] = Decimal(image["cum"])
     return [(name, number, filled) for (name, number), filled in newest.items()]
 
 

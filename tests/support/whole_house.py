@@ -286,7 +286,8 @@ def held_by_providers(data: Path) -> dict[str, tuple[str, Decimal]]:
     for file in sorted((data / "fix" / "lpsim").glob("*.orders.jsonl")):
         for line in file.read_text().splitlines()[1:]:
             image = json.loads(line)
-            held[image["cl_ord_id"]] = (image["status"], Decimal(image["cum"]))
+            if "cl_ord_id" in image:
+                held[image["cl_ord_id"]] = (image["status"], Decimal(image["cum"]))
     return held
 
 

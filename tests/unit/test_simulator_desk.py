@@ -140,6 +140,23 @@ def test_a_journal_gives_back_what_was_kept_and_drops_a_line_cut_short(tmp_path:
     assert [image.cl_ord_id for image in Journal(path).images()] == ["a", "b", "d"]
 
 
+def test_a_journal_knows_what_was_kept_and_not_said(tmp_path: Path) -> None:
+    path = tmp_path / "lp.orders.jsonl"
+    journal = Journal(path)
+    desk = Desk("YOFX1", name_of_run=journal.life)
+    first, second = (place(desk, new_order(name)) for name in ("a", "b"))
+    journal.said(journal.keep(first.images, first.messages))
+    number = journal.keep(second.images, second.messages)
+    again = Journal(path)
+    assert list(again.images()) == [*first.images, *second.images]
+    (unsaid,) = again.unsaid()
+    assert (unsaid.say, unsaid.messages) == (number, second.messages)
+    assert again.keep(first.images, first.messages) == number + 1, "a number is given once"
+    again.said(unsaid.say)
+    again.said(number + 1)
+    assert Journal(path).unsaid() == []
+
+
 def test_the_first_misbehaviour_that_fits_counts() -> None:
     ordered = parse_control(
         '[{"symbol":"EURUSD","quantity_min":"100000","reject":true},{"symbol":"EURUSD","quantity_max":"5000","delay_ms":9},'
