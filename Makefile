@@ -11,8 +11,7 @@ SETUP := $(PYTHON) -I platform/broker/bootstrap.py
 WITH_PATH := PYTHONPATH="$(CURDIR):$(CURDIR)/platform"
 IN := $(WITH_PATH) $(VENV)/bin
 WORKERS ?= 2
-# Many tests wait for processes: with one worker more than cores they wait side by side.
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 2
 CODE := platform routing bbook fix_gateway lp_adapters apps tests bench manage.py
 PRESENT = $(wildcard $(CODE))
 
