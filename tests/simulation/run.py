@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.simulation.checks import Enough
+from tests.simulation.clockwork import Crash
 from tests.simulation.world import House, Unmodelled, quiet
 
 OPERATIONS = 2_000
@@ -62,7 +63,7 @@ def run_seed(
             """Whoever asked has seen what there was to see."""
         except Unmodelled:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever escapes is what the run has found
+        except (Exception, Crash) as error:  # noqa: BLE001 - whatever escapes is what the run has found
             house.checks.violate("raised", f"{type(error).__name__}: {error}; {_where(error)}")
         return Report(
             seed=seed,

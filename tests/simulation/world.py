@@ -215,8 +215,10 @@ class House:
         self._engine_back_us = self.time.now_us + self.random.choice((0, 200_000, 2_000_000))
 
     def _retire(self, engine: Engine) -> None:
-        """It has stopped in order, and closed its connections."""
-        engine.driver.close()
+        """It has stopped in order, and closes its connections, unless it is killed over that."""
+        self.protected(engine.driver.close, engine)
+        if engine is not self.engine:
+            return
         self._last_state = engine.step.state
         self._seen = None
         engine.end()
