@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any
 
 from apps.streaming.protocol import Channel, channel_of
 from broker.invariants import in_flight, money_has_its_currencys_digits, snapshot, violations
@@ -17,6 +16,7 @@ from tests.soak.follower import Follower
 from tests.soak.history import Op
 from tests.soak.house import SoakHouse
 from tests.soak.watch import Watch
+from tests.support.whole_house import provider_images
 from trading.ledger import TransactionKind
 
 QUIET_WITHIN_S = 60.0
@@ -143,12 +143,7 @@ def providers(house: SoakHouse) -> list[Finding]:
 
 def provider_orders(house: SoakHouse) -> list[tuple[str, str, Decimal]]:
     """The newest image of every order in the providers' own files."""
-    newest: dict[tuple[str, str], Decimal] = {}
-    for file in sorted((house.data / "fix" / "lpsim").glob("*.orders.jsonl")):
-        for line in file.read_text().splitlines()[1:]:
-            image: dict[str, Any] = json.loads(line)
-            if "cl_ord_id" in image:
-                newest[image["cl_ord_id"], image["order_id"]] = Decimal(image["cum"])
+    newest = {(image["cl_ord_id"], image["order_id"]): Decimal(image["cum"]) for image in provider_images(house.data)}
     return [(name, number, filled) for (name, number), filled in newest.items()]
 
 

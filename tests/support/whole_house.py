@@ -280,15 +280,18 @@ def _read(path: Path) -> bytes:
 # ------------------------------------------------------------------------------------------------------ simulated providers
 
 
-def held_by_providers(data: Path) -> dict[str, tuple[str, Decimal]]:
-    """What the simulated providers' own files say: status and filled units of every ClOrdID."""
-    held: dict[str, tuple[str, Decimal]] = {}
+def provider_images(data: Path) -> Iterator[dict[str, Any]]:
+    """Every image of an order in the simulated providers' own files, in each file the oldest first."""
     for file in sorted((data / "fix" / "lpsim").glob("*.orders.jsonl")):
         for line in file.read_text().splitlines()[1:]:
-            image = json.loads(line)
+            image: dict[str, Any] = json.loads(line)
             if "cl_ord_id" in image:
-                held[image["cl_ord_id"]] = (image["status"], Decimal(image["cum"]))
-    return held
+                yield image
+
+
+def held_by_providers(data: Path) -> dict[str, tuple[str, Decimal]]:
+    """What the simulated providers' own files say: status and filled units of every ClOrdID."""
+    return {image["cl_ord_id"]: (image["status"], Decimal(image["cum"])) for image in provider_images(data)}
 
 
 def deaths_in_order(pids: Mapping[str, int], *, within_s: float) -> dict[str, int]:
