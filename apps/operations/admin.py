@@ -252,10 +252,10 @@ class ConfigVersionAdmin(ReadOnlyAdmin, PublishingAdmin):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("at", "actor", "action", "address", "request_id")
+    list_display = ("number", "at", "actor", "action", "address", "request_id")
     list_filter = ("action",)
     search_fields = ("actor", "=request_id")
-    ordering = ("-id",)
+    ordering = ("-number",)
 
 
 @admin.register(Alert)

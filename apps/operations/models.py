@@ -225,8 +225,10 @@ class DealCorrection(Proposal):
 
 
 class AuditEntry(models.Model):
-    """What a member of staff did through the API. Kept for ever."""
+    """What a member of staff did. Kept for ever, as a chain (`chain.py`): the database gives number and hash."""
 
+    number = models.BigIntegerField(unique=True, editable=False, db_default=0)
+    hash = models.TextField(editable=False, db_default="")
     at = models.DateTimeField(auto_now_add=True)
     actor = models.CharField(max_length=200)
     action = models.CharField(max_length=100)

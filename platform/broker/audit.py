@@ -7,6 +7,9 @@ shard is halted with the reason; a batch that is committed after that is refused
 (I8) is told and does not halt: only a running engine can bring it to an end. While an invariant's alert stands, the shard is
 not halted for it a second time, so that an operator can resume before everything is mended.
 
+The head of the audit entries' chain is signed whenever it has grown, and kept outside of the database, in `audit` in the data
+folder (`apps/operations/chain.py`): so the newest entries cannot vanish either.
+
 It never writes to what it reads, takes a sixth of a core at most, and can be killed at any time.
 """
 
@@ -17,12 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import redis
 import structlog
 
+from apps.operations.chain import SealError, Seals
 from broker.invariants import (
     EXPIRED_FOR_MAX,
     Auditor,
@@ -71,6 +76,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
     "I9": ("batches",),
     "I10": ("numbers", "digits"),
     "I11": ("orders", "positions"),
+    "I13": ("entries", "seals"),
 }
 """Which checks look after each invariant."""
 ONLY_TOLD = frozenset({"I8"})
@@ -82,7 +88,8 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
-    audit = Audit(os.environ["DATABASE_URL"], clock_from_environment())
+    seals = Seals(Path(os.environ["TRIBOOK_DATA"]) / "audit")
+    audit = Audit(os.environ["DATABASE_URL"], clock_from_environment(), seals=seals)
     heart = Heart(os.environ["REDIS_URL"], audit)
     heart.start()
     try:
@@ -109,10 +116,12 @@ class Audit:
         *,
         shard: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
+        seals: Seals | None = None,
         look: Callable[[Auditor, Connection], list[str]] | None = None,
     ) -> None:
-        """`look` is for tests: what an incremental look finds."""
+        """`seals`: where the head of the audit entries is kept, signed. `look` is for tests: what an incremental look finds."""
         self._url, self._clock, self._shard, self._monotonic = url, clock, shard, monotonic
+        self._seals = seals
         self._look_with = look or Auditor.look
         self._speed = clock.speed if isinstance(clock, Replay) else 1.0
         self._expired_for_max = EXPIRED_FOR_MAX * max(self._speed, 1.0)
@@ -128,6 +137,8 @@ class Audit:
         self._looked_at: dict[str, float] = {}
         self._took_s: dict[str, float] = {}
         self._violations = dict.fromkeys(CHECKS, 0)
+        self._sealed_number = 0
+        """Up to where this process knows that the audit entries are sealed."""
         self.failures = 0
         """Looks that could not be made."""
         self.problem = "starting"
@@ -146,8 +157,7 @@ class Audit:
         """One look and what follows from it; how long to rest. Trouble with the database is not an error of the data."""
         began = self._monotonic()
         try:
-            self._look_once(self._opened())
-            self.problem = ""
+            self.problem = self._look_once(self._opened())
         except psycopg.Error as error:
             self._failed(error)
             return RETRY_S
@@ -190,7 +200,8 @@ class Audit:
         if self._connection is not None and (self._connection.broken or self._connection.closed):
             self.close()
 
-    def _look_once(self, connection: Connection) -> None:
+    def _look_once(self, connection: Connection) -> str:
+        """What stands in its way afterwards; empty when nothing does."""
         is_whole = bool(self._suspected) or self._monotonic() >= self._whole_at
         with snapshot(connection):
             found = self._whole(connection) if is_whole else self._new(connection)
@@ -210,11 +221,12 @@ class Audit:
         if is_whole:
             self._plan_next_whole()
         watched.tell(connection)
+        return "" if "I13" in self._suspected | self._standing else self._seal()
 
     def _new(self, connection: Connection) -> list[str]:
         found = self._look_with(self._auditor, connection)
         self._note(self._auditor)
-        return found + self._legs(connection)
+        return found + self._legs(connection) + self._sealed(connection)
 
     def _whole(self, connection: Connection) -> list[str]:
         """From an empty memory, with the checks that must see everything; that memory goes on from here."""
@@ -222,7 +234,7 @@ class Audit:
         self._auditor = Auditor(expired_for_max=self._expired_for_max)
         found = self._auditor.look(connection)
         self._note(self._auditor)
-        found += self._legs(connection)
+        found += self._legs(connection) + self._sealed(connection)
         found += self._timed("fills", lambda: fills_are_unique(connection))
         found += self._timed("numbers", lambda: numbers_are_finite(connection))
         found += self._timed("digits", lambda: _digits(connection))
@@ -232,6 +244,25 @@ class Audit:
     def _legs(self, connection: Connection) -> list[str]:
         now_at = datetime.fromtimestamp(self._clock() / 1e6, UTC)
         return self._timed("legs", lambda: legs_are_attended(connection, now_at, silent_for_max=self._silent_for_max))
+
+    def _sealed(self, connection: Connection) -> list[str]:
+        """What was sealed once is still there."""
+        return self._timed("seals", lambda: self._seals.contradicted(connection) if self._seals else [])
+
+    def _seal(self) -> str:
+        """The chain was followed and is sound: from now on none of it can be taken out. What hinders that, if anything."""
+        head = self._auditor.entries
+        if self._seals is None or head.number <= self._sealed_number:
+            return ""
+        try:
+            last = self._seals.last()
+            if last is None or last.number < head.number:
+                self._seals.add(head, datetime.fromtimestamp(self._clock() / 1e6, UTC).isoformat())
+        except (SealError, OSError) as error:
+            log.warning("not_sealed", entry=head.number, error=str(error))
+            return f"audit entries are not sealed: {error}"
+        self._sealed_number = head.number
+        return ""
 
     def _timed(self, check: str, question: Callable[[], list[str]]) -> list[str]:
         began = time.perf_counter()

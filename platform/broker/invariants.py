@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from apps.operations import chain
 from trading.ledger import BANK, HOUSE_ERROR, TransactionKind
 
 Connection = psycopg.Connection[Any]
@@ -106,6 +107,8 @@ class Auditor:
         """The last number of every account."""
         self._outbox: dict[int, int] = {}
         self._batches: dict[int, tuple[int, int]] = {}
+        self.entries = chain.NOTHING
+        """Up to where the audit entries were followed."""
         self._checks: dict[str, Check] = {
             "ledger": self._ledger_adds_up,
             "balances": self._balances_are_sums_of_postings,
@@ -118,6 +121,7 @@ class Auditor:
             "expiry": self._nothing_rests_expired,
             "outbox": self._messages_are_numbered,
             "batches": self._batches_are_contiguous,
+            "entries": self._entries_are_chained,
         }
 
     def look(self, connection: Connection) -> list[str]:
@@ -332,6 +336,11 @@ class Auditor:
             self._batches[shard] = (seq, epoch)
             if seq != stands_at:
                 found.append(f"I9: shard {shard} stands at {stands_at} and has batches up to {seq}")
+        return found
+
+    def _entries_are_chained(self, connection: Connection) -> list[str]:
+        """I13: every audit entry is what was recorded, after the one that it was recorded after."""
+        self.entries, found = chain.follow(connection, self.entries)
         return found
 
 

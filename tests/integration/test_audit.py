@@ -5,6 +5,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 import redis
 
+from apps.operations.chain import Seals
 from broker.audit import CHECKS, NICENESS, REST, WHOLE_AGAIN_S, WHOLE_EVERY_S, Audit, Heart, invariant_of
 from broker.invariants import Auditor, legs_are_attended
 from broker.processes import ROOT, python
@@ -231,6 +233,76 @@ def test_a_whole_audit_that_finds_it_gone_takes_the_alert_back(desk: Desk) -> No
     assert desk.alerts() == {}
     assert desk.found("I2")["stands"] is False
     assert desk.found("I2")["violations"] == 1
+
+
+# --- the audit entries ---
+
+ENTRY = """
+INSERT INTO operations_auditentry (at, actor, action, request_id, address, detail)
+SELECT now(), 'staff:1', 'settle_case', 'r', '', '{}' FROM generate_series(1, %s)
+"""
+
+
+@pytest.fixture
+def sealing(desk: Desk, tmp_path: Path) -> Iterator[tuple[Desk, Seals]]:
+    """An auditor that seals three entries, and then their end is in anybody's hands."""
+    seals = Seals(tmp_path / "audit")
+    desk.audit.close()
+    desk.audit = desk.auditor(seals=seals)
+    desk.sql("ALTER TABLE operations_auditentry DISABLE TRIGGER append_only")
+    desk.sql(ENTRY, 3)
+    yield desk.look(), seals
+    desk.sql("TRUNCATE operations_auditentry")
+    desk.sql("ALTER TABLE operations_auditentry ENABLE TRIGGER append_only")
+
+
+def test_the_end_of_the_entries_is_sealed_when_there_are_more(sealing: tuple[Desk, Seals]) -> None:
+    desk, seals = sealing
+    desk.look(3)
+    assert [seal.number for seal in seals.all()] == [3]
+    desk.sql(ENTRY, 2)
+    desk.look(2)
+    assert [seal.number for seal in seals.all()] == [3, 5]
+    assert seals.all_contradicted(desk.connection) == []
+    desk.audit.close()
+    desk.audit = desk.auditor(seals=seals)
+    desk.look(2)
+    assert [seal.number for seal in seals.all()] == [3, 5], "the next process knows of them"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("UPDATE operations_auditentry SET detail = '{\"a\": 1}' WHERE number = 2", "entry 2 is not what was recorded"),
+        ("DELETE FROM operations_auditentry WHERE number = 2", "entry 2 is missing"),
+        ("DELETE FROM operations_auditentry WHERE number = 3", "entry 3, sealed at "),
+        ("TRUNCATE operations_auditentry", "entry 3, sealed at "),
+    ],
+)
+def test_an_audit_trail_that_was_changed_halts_the_shard(sealing: tuple[Desk, Seals], change: str, reason: str) -> None:
+    desk, seals = sealing
+    desk.sql(change)
+    desk.look(2, after_s=WHOLE_EVERY_S)
+    assert desk.halted().startswith("I13: audit entry")
+    assert reason in desk.alerts()["invariant:I13"]
+    desk.sql(ENTRY, 5)
+    desk.look(3)
+    assert [seal.number for seal in seals.all()] == [3], "what is wrong is not sealed"
+
+
+def test_an_auditor_that_cannot_seal_says_so_and_looks_on(sealing: tuple[Desk, Seals], tmp_path: Path) -> None:
+    desk, seals = sealing
+    (tmp_path / "audit" / "key.pem").rename(tmp_path / "kept")
+    desk.sql(ENTRY, 1)
+    desk.audit.step()
+    assert "the key that seals audit entries is gone" in desk.audit.problem
+    desk.sql(HURT)
+    desk.audit.step()
+    desk.audit.step()
+    assert desk.halted().startswith("I2: ")
+    (tmp_path / "kept").rename(tmp_path / "audit" / "key.pem")
+    desk.look()
+    assert [seal.number for seal in seals.all()] == [3, 4]
 
 
 # --- what only waits ---
