@@ -718,6 +718,9 @@ class LEG_SETTLEMENT(_Shape):  # noqa: N801
     outcome = serializers.CharField()
     quantity = _number(allow_null=True)
     price = _number(allow_null=True)
+    filled_volume = _number(
+        help_text="lots that were booked when it was proposed; approving is refused when it is more"
+    )
     reference = serializers.CharField()
     reason = serializers.CharField()
     status = serializers.CharField(help_text="proposed, approved, rejected or refused")

@@ -267,6 +267,7 @@ class LegSettlement(Proposal):
     outcome = models.CharField(max_length=10, choices=[(one.value, one.value) for one in Settlement])
     quantity = volume_column(null=True, blank=True, help_text="Units of base that were dealt.")
     price = price_column(null=True, blank=True)
+    filled_volume = volume_column(default=0, help_text="Lots that were booked when it was proposed.")
     reference = models.CharField(max_length=100, help_text="Where the provider confirmed it.")
 
     class Meta:

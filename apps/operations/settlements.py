@@ -99,13 +99,15 @@ def propose(
     by: User,
 ) -> LegSettlement:
     """Say what became of an order; nothing happens yet. Raises Problem for one that is not open at a provider."""
-    if not LpOrder.objects.filter(cl_ord_id=cl_ord_id, status__in=LIVE_LEGS).exists():
+    leg = LpOrder.objects.filter(cl_ord_id=cl_ord_id, status__in=LIVE_LEGS).first()
+    if leg is None:
         raise Problem(Refusal.ORDER_NOT_FOUND)
     return LegSettlement.objects.create(
         cl_ord_id=cl_ord_id,
         outcome=outcome.value,
         quantity=quantity,
         price=price,
+        filled_volume=leg.filled_volume,
         reference=reference,
         reason=reason,
         proposed_by=by,
@@ -128,6 +130,7 @@ def approve(*, number: int, by: User) -> LegSettlement:
         outcome=Settlement(row.outcome),
         quantity=row.quantity or Decimal(0),
         price=row.price or Decimal(0),
+        filled_volume=row.filled_volume,
         reference=row.reference,
         approved_by=f"staff:{by.pk}",
         reason=row.reason,
@@ -152,6 +155,7 @@ def settlement_shape(row: LegSettlement) -> dict[str, Any]:
         "outcome": row.outcome,
         "quantity": None if row.quantity is None else trimmed(row.quantity, 0),
         "price": None if row.price is None else trimmed(row.price, 0),
+        "filled_volume": trimmed(row.filled_volume, 2),
         "reference": row.reference,
         **decision_shape(row),
     }

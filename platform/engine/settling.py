@@ -55,6 +55,9 @@ def _check_people(command: SettleLeg) -> Refused | None:
 
 
 def _check_outcome(work: Work, command: SettleLeg, leg: LpOrder) -> Refused | None:
+    if command.filled_volume not in (None, leg.filled_volume):
+        detail = f"{command.filled_volume} lots were booked when this was proposed, {leg.filled_volume} are now"
+        return Refused(Refusal.ORDER_CHANGED, detail)
     if command.outcome is Settlement.NOT_FILLED:
         is_silent = not command.quantity and not command.price
         return None if is_silent else Refused(Refusal.INVALID_VOLUME, "what was not dealt has no quantity and no price")

@@ -292,6 +292,8 @@ class SettleLeg(Command, frozen=True, kw_only=True):
     quantity: Decimal = Decimal(0)
     """Units of base that were dealt besides what is booked; 0 with NOT_FILLED."""
     price: Decimal = Decimal(0)
+    filled_volume: Decimal | None = None
+    """Lots of the order that were booked when it was proposed. A fill that came in between may be the one that was proposed."""
     reference: str = ""
     """Where the provider confirmed it."""
     approved_by: str = ""

@@ -57,6 +57,7 @@ class Refusal(StrEnum):
     REJECTED_BY_LP = "rejected_by_lp"
     # Positions and orders.
     ORDER_NOT_FOUND = "order_not_found"
+    ORDER_CHANGED = "order_changed"
     POSITION_CLOSED = "position_closed"
     CLOSE_VOLUME_TOO_LARGE = "close_volume_too_large"
     CLOSE_ORDER_EXISTS = "close_order_exists"
@@ -192,6 +193,9 @@ REGISTRY: dict[Refusal, RefusalTerms] = {
     ),
     R.REJECTED_BY_LP: _terms(422, 10006, 0, "The order was refused by the market.", "Look at the price and try again."),
     R.ORDER_NOT_FOUND: _terms(404, 10035, 5, "There is no such order.", "List your orders."),
+    R.ORDER_CHANGED: _terms(
+        409, 10013, None, "More of the order was filled since this was proposed.", "Look at it again and propose anew."
+    ),
     R.POSITION_CLOSED: _terms(409, 10036, 99, "The position is closed or does not exist.", "List your positions."),
     R.CLOSE_VOLUME_TOO_LARGE: _terms(
         409, 10038, 99, "The volume is larger than what is open.", "Close at most the open volume."

@@ -81,9 +81,14 @@ def test_a_case_is_settled_once_with_a_note(leg: LpOrder, carla: Browser) -> Non
 
 def test_an_order_is_settled_by_two_people(engine: EngineOnPaper, leg: LpOrder) -> None:
     first, second = member("first", RIGHT), member("second", RIGHT)
+    leg.filled_volume = Decimal("0.05")
+    leg.save()
     asked = proposed(first)
     assert set(asked) == set(LEG_SETTLEMENT().fields)
     assert (asked["status"], asked["quantity"], asked["price"]) == ("proposed", "5000", "1.0852")
+    assert asked["filled_volume"] == "0.05"
+    leg.filled_volume = Decimal("0.1")
+    leg.save()
     alone = send(first, "POST", f"staff/settlements/{asked['id']}/approve")
     assert (alone.status_code, told(alone)["code"]) == (422, "second_person_required")
     assert engine.commands == []
@@ -95,6 +100,7 @@ def test_an_order_is_settled_by_two_people(engine: EngineOnPaper, leg: LpOrder) 
     assert [command.actor, command.approved_by] == people
     said = (command.cl_ord_id, command.outcome, command.quantity, command.price, command.reference)
     assert said == (leg.cl_ord_id, Settlement.FILLED, Decimal(5000), Decimal("1.0852"), "mail of 12:00")
+    assert command.filled_volume == Decimal("0.05"), "the engine decides by what the people saw"
     assert told(send(second, "POST", f"staff/settlements/{asked['id']}/approve"))["code"] == "not_found"
     assert told(send(second, "GET", "staff/settlements"))["data"] == [done]
 

@@ -584,6 +584,21 @@ def test_what_cannot_be_settled_is_refused(world: World, leg: LpOrder, said: dic
     assert done.events == []
 
 
+@pytest.mark.parametrize("outcome", list(Settlement))
+def test_a_fill_that_came_between_proposal_and_approval_is_not_booked_a_second_time(
+    world: World, leg: LpOrder, outcome: Settlement
+) -> None:
+    """Two people say 0.3 of it was dealt, and before they are heard the provider reports those 0.3 after all."""
+    dealt = {"quantity": Decimal(30000), "price": Decimal("1.10010")} if outcome is Settlement.FILLED else {}
+    world.fill(leg, "1.10010", "30000", exec_id="F1")
+    done = settle(world, leg, outcome, filled_volume=Decimal(0), **dealt)
+    assert refusal_of(done) == "order_changed"
+    assert (done.events, volume(world)) == ([], Decimal("0.3"))
+    settle(world, leg, Settlement.NOT_FILLED, filled_volume=Decimal("0.3"))
+    assert (volume(world), world.state.legs) == (Decimal("0.3"), {})
+    books_agree(world)
+
+
 def test_a_leg_of_the_house_is_settled_too(world: World) -> None:
     leg = late_fill(world)
     away = own_leg(world)
