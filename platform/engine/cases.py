@@ -5,7 +5,7 @@ from decimal import Decimal
 from engine.state import Prior
 from engine.work import Work
 from trading.events import CaseOpened, ExecutionKept
-from trading.liquidity import Case, CaseKind, Execution, ExecutionReport, LpOrder, Owner, related
+from trading.liquidity import Case, CaseKind, Execution, ExecutionReport, LpOrder, Owner, names_in, related
 from trading.numbers import ZERO
 from trading.orders import Side
 
@@ -32,7 +32,7 @@ def known_executions(work: Work, report: ExecutionReport, prior: Prior) -> Known
         stored = [x for x in prior.executions if name in (x.exec_id, x.ref)]
         return [*stored, *work.state.executions.get((report.lp, name), ())]
 
-    return related(report, under)
+    return related(names_in(report), under)
 
 
 def keep_execution(

@@ -337,7 +337,7 @@ class Driver:
             log.error("inbox_gap", lp=gap.lp, wanted=gap.wanted, found=gap.found)
         if not found:
             return False
-        self._act(self.step.handle(ReportsTaken(with_facts(found, self._facts, self.step.knows_leg), self._clock())))
+        self._act(self.step.handle(ReportsTaken(with_facts(found, self._facts, self.step), self._clock())))
         if len(found) == room and self.step.state.inbox_cursors != before:
             self._inbox_at = 0.0
         return True

@@ -6,6 +6,7 @@ is settled by looking the batch row up by its key: never by transaction id, and 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import psycopg
 from msgspec import Struct
@@ -391,16 +392,33 @@ def with_prior(taken: Taken, prior: Prior | None) -> Taken:
     return taken if prior is None else Taken(taken.command, taken.stream_id, prior)
 
 
-def with_facts(
-    reports: Sequence[Taken | Unreadable], facts: Facts, knows_leg: Callable[[str], bool]
-) -> list[Taken | Unreadable]:
+class Memory(Protocol):
+    """What the engine knows that is perhaps not stored yet."""
+
+    def knows_leg(self, cl_ord_id: str) -> bool: ...
+
+    def corrected_by(self, lp: str, exec_id: str) -> str: ...
+
+
+def with_facts(reports: Sequence[Taken | Unreadable], facts: Facts, memory: Memory) -> list[Taken | Unreadable]:
     """The reports with what PostgreSQL knows of their legs that memory does not, and of their executions."""
     said = [t.command.report for t in reports if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)]
     asked = sorted({report.cl_ord_id for report in said})
-    legs = facts.legs([cl_ord_id for cl_ord_id in asked if not knows_leg(cl_ord_id)])
-    known = facts.executions(sorted({(report.lp, name) for report in said for name in names_in(report)}))
+    legs = facts.legs([cl_ord_id for cl_ord_id in asked if not memory.knows_leg(cl_ord_id)])
+    corrections = {(r.lp, r.exec_id): r.exec_ref_id for r in said if r.kind is ReportKind.CORRECT}
+
+    def names_of(report: ExecutionReport) -> list[str]:
+        """The ExecIDs that it names; where one is a correction that is not stored yet, also what that one corrects."""
+        names = list(names_in(report))
+        for name in names:  # grows
+            corrected = corrections.get((report.lp, name)) or memory.corrected_by(report.lp, name)
+            if corrected and corrected not in names:
+                names.append(corrected)
+        return names
+
+    known = facts.executions(sorted({(report.lp, name) for report in said for name in names_of(report)}))
     return [
-        with_prior(t, _prior_of(t.command.report, legs, known))
+        with_prior(t, _prior_of(t.command.report, names_of(t.command.report), legs, known))
         if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
         else t
         for t in reports
@@ -408,7 +426,10 @@ def with_facts(
 
 
 def _prior_of(
-    report: ExecutionReport, legs: dict[str, LpOrder], known: dict[tuple[str, str], list[Execution]]
+    report: ExecutionReport,
+    names: list[str],
+    legs: dict[str, LpOrder],
+    known: dict[tuple[str, str], list[Execution]],
 ) -> Prior:
-    executions = related(report, lambda name: known.get((report.lp, name), ()))
+    executions = related(names, lambda name: known.get((report.lp, name), ()))
     return Prior(leg=legs.get(report.cl_ord_id), executions=tuple(executions.values()))

@@ -26,7 +26,7 @@ from engine.state import Counters, State, state_hash
 from trading.answers import Answer
 from trading.commands import AnyCommand, ApplyExecution, CorrectDeal
 from trading.events import ChildOrderRouted, ChildOrderUpdated, Event, LedgerPosted
-from trading.liquidity import LpOrder
+from trading.liquidity import LpOrder, ReportKind
 from trading.quotes import Quote
 from trading.refusals import Refusal
 
@@ -262,6 +262,11 @@ class Step:
 
     def knows_leg(self, cl_ord_id: str) -> bool:
         return cl_ord_id in self.state.legs or cl_ord_id in self._ended_legs
+
+    def corrected_by(self, lp: str, exec_id: str) -> str:
+        """The ExecID of what this execution corrected; empty when memory knows of no such correction."""
+        under = self.state.executions.get((lp, exec_id), ())
+        return next((x.ref for x in under if x.exec_id == exec_id and x.kind is ReportKind.CORRECT), "")
 
     # The one door in.
 

@@ -229,12 +229,10 @@ def names_in(report: ExecutionReport) -> tuple[str, ...]:
     return tuple(name for name in (report.exec_id, report.exec_ref_id) if name) if report.kind in KEYED else ()
 
 
-def related(
-    report: ExecutionReport, under: Callable[[str], Iterable[Execution]]
-) -> dict[tuple[str, str, str], Execution]:
-    """What is known about a report's executions, by their keys. `under` gives those of a name, and those that refer to it."""
+def related(named: Iterable[str], under: Callable[[str], Iterable[Execution]]) -> dict[tuple[str, str, str], Execution]:
+    """What is known about these executions, by their keys. `under` gives those of a name, and those that refer to it."""
     found: dict[tuple[str, str, str], Execution] = {}
-    names = list(names_in(report))
+    names = list(named)
     for name in names:  # grows: a correction leads to what it corrected
         for execution in under(name):
             found[execution.key] = execution

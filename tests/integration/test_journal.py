@@ -79,7 +79,7 @@ class Shard:
     def take_inbox(self, facts: Facts) -> int:
         """Apply what the providers said since; how many rows that were."""
         reports = facts.reports({lp: self.step.state.inbox_cursors.get(lp, 0) for lp in facts.inbox_lps()}, 256)
-        ready = with_facts(reports, facts, self.step.knows_leg)
+        ready = with_facts(reports, facts, self.step)
         outputs = self.step.handle(ReportsTaken(ready, NOW_US + self.made))
         for output in outputs:
             assert isinstance(output, Write)

@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from broker.invariants import violations
-from engine.journal import Facts, NotCommittedError
+from engine.journal import Facts, NotCommittedError, with_facts
 from engine.state import state_hash
-from engine.step import Failure, ReportsTaken, Write
+from engine.step import Committed, Failure, ReportsTaken, Write
 from tests.integration.test_journal import Shard, buy, check, connection, fill_of, one, say, shard
 from trading.commands import ExpireOrders, LiftHalt, SettleLeg
 from trading.liquidity import ExecutionReport, ReportKind, Settlement
@@ -150,6 +150,56 @@ def test_busts_and_corrections_find_their_fill_in_the_database(
     assert [(holding.volume, holding.cost) for holding in shard.step.state.desk.errors] == [
         (Decimal("-0.1"), Decimal("-0.1") * Decimal("1.08540"))
     ]
+    check(connection)
+
+
+CORRECTED: dict[str, Any] = {
+    "kind": ReportKind.CORRECT,
+    "exec_id": "G1",
+    "exec_ref_id": "E1",
+    "last_px": Decimal("1.08540"),
+}
+AGAIN: dict[str, Any] = {
+    "kind": ReportKind.CORRECT,
+    "exec_id": "G2",
+    "exec_ref_id": "G1",
+    "last_px": Decimal("1.08560"),
+}
+TAKEN_BACK: dict[str, Any] = {"kind": ReportKind.BUST, "exec_id": "B1", "exec_ref_id": "G2"}
+
+
+def test_a_bust_of_a_correction_that_came_with_it_finds_the_fill_of_long_ago(
+    provider: Provider, shard: Shard, connection: Connection
+) -> None:
+    """The correction is not stored yet, so nothing in the database leads from the bust to the fill, nor is it in memory."""
+    provider.say()
+    shard.recover()
+    for number, said in enumerate((CORRECTED, AGAIN, TAKEN_BACK), start=2):
+        say(connection, structs.replace(provider.order, **said), number)
+    assert shard.take_inbox(provider.facts) == 3
+    assert cases(connection) == ["corrected_fill", "corrected_fill", "busted_fill"]
+    assert [holding.volume for holding in shard.step.state.desk.errors] == [Decimal("-0.1")]
+    check(connection)
+
+
+def test_a_bust_of_a_correction_that_is_being_stored_finds_the_fill_of_long_ago(
+    provider: Provider, shard: Shard, connection: Connection
+) -> None:
+    provider.say()
+    shard.recover()
+    for number, said in enumerate((CORRECTED, AGAIN), start=2):
+        say(connection, structs.replace(provider.order, **said), number)
+    first = with_facts(provider.facts.reports({"YOFX1": 1}, 10), provider.facts, shard.step)
+    (write,) = shard.step.handle(ReportsTaken(first, shard.step.now_us))
+    say(connection, structs.replace(provider.order, **TAKEN_BACK), 4)
+    second = with_facts(provider.facts.reports({"YOFX1": 3}, 10), provider.facts, shard.step)
+    assert shard.step.handle(ReportsTaken(second, shard.step.now_us)) == [], "the first batch is not durable yet"
+    assert isinstance(write, Write)
+    shard.journal.write(write.batch)
+    *_, next_write = shard.step.handle(Committed(write.batch.seq))
+    assert isinstance(next_write, Write)
+    shard.settle(next_write.batch)
+    assert cases(connection) == ["corrected_fill", "corrected_fill", "busted_fill"]
     check(connection)
 
 

@@ -26,7 +26,7 @@ from trading.commands import (
 from trading.configuration import Config, Markup
 from trading.events import ChildOrderRouted, ChildOrderUpdated, ExecutionKept
 from trading.ledger import Transfer
-from trading.liquidity import Execution, ExecutionReport, LpOrder, ReportKind, related
+from trading.liquidity import Execution, ExecutionReport, LpOrder, ReportKind, names_in, related
 from trading.orders import Deal, Order, Side
 from trading.overrides import Override
 from trading.positions import Position
@@ -82,7 +82,7 @@ class World:
             return Prior()
         report = command.report
         named = [x for x in self.executions if x.lp == report.lp]
-        executions = related(report, lambda name: [x for x in named if name in (x.exec_id, x.ref)])
+        executions = related(names_in(report), lambda name: [x for x in named if name in (x.exec_id, x.ref)])
         leg = None if report.cl_ord_id in self.state.legs else self.legs.get(report.cl_ord_id)
         return Prior(leg=leg, executions=tuple(executions.values()))
 
