@@ -255,7 +255,7 @@ class Step:
             return 0
         if self._strikes:
             return 0 if self.in_flight or self._open.commands else 1
-        return self.batch_max - self._open.commands
+        return max(self.batch_max - self._open.commands, 0)  # quotes may have set off more than that
 
     def knows_key(self, account: int, key: str) -> bool:
         return (account, key) in self.state.keys

@@ -1,8 +1,10 @@
 """The loop's reasoning, without threads or a database: what is written, told, thrown away and parked, and when."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine import step as step_module
 from engine.batch import Batch, StreamPosition
@@ -41,7 +43,7 @@ from trading.accounts import ClientClass
 from trading.commands import AnyCommand, ApplyExecution, Deposit, OpenAccount, PlaceOrder
 from trading.events import CaseOpened
 from trading.liquidity import ExecutionReport, ReportKind
-from trading.orders import Side
+from trading.orders import OrderType, Side
 
 
 class Shard:
@@ -186,6 +188,22 @@ def test_a_batch_is_bounded(shard: Shard) -> None:
     shard.give(*(buy(f"p{n}") for n in range(4)))
     assert shard.step.room == 0
     shard.commit()
+    assert shard.step.room == 4
+
+
+def test_what_prices_set_off_may_overfill_a_batch_and_then_there_is_no_room(shard: Shard) -> None:
+    """A price is not asked for again, so it is taken even where a full batch waits behind the one that is being written."""
+    shard.give(buy("o1"))
+    limits: dict[str, Any] = {"type": OrderType.LIMIT, "price": Decimal("1.08000")}
+    shard.give(*(replace(buy(f"p{n}"), **limits) for n in range(4)))
+    shard.step.batch_max = 4
+    assert shard.step.room == 0
+    for price in ("1.07990", "1.07980"):
+        shard.hear(QuotesTaken([eurusd(price)]))
+    assert shard.step.in_flight is not None
+    assert shard.step._open.commands > 4
+    assert shard.step.room == 0, "nothing is read, and not less than nothing"
+    assert written(shard.commit()).commands > 4
     assert shard.step.room == 4
 
 
