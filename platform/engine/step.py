@@ -352,7 +352,6 @@ class Step:
 
     def _decide(self, taken: Taken) -> bool:
         command, prior = taken.command, taken.prior
-        is_report = isinstance(command, ApplyExecution)
         try:
             if isinstance(command, ApplyExecution):
                 if not is_ready(self.state, command, self.now_us):
@@ -377,8 +376,7 @@ class Step:
         batch.events += executed.events
         batch.told += executed.told
         batch.answers += executed.answers
-        if is_report:
-            self._remember_ended(executed.events)
+        self._remember_ended(executed.events)
         return True
 
     def _prior_leg(self, command: ApplyExecution, prior: Prior) -> Prior:

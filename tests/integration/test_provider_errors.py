@@ -221,6 +221,30 @@ def test_what_the_desk_settles_is_a_fill_like_any_other(
     check(connection)
 
 
+def test_a_fill_of_an_order_whose_settlement_is_being_stored_is_not_booked_again(
+    provider: Provider, shard: Shard, connection: Connection
+) -> None:
+    """The database still shows the order at work; that it was settled is known to memory alone."""
+    provider.say(kind=ReportKind.UNRESOLVED, exec_id="")
+    batch = shard.decide(
+        SettleLeg(
+            id="s", key="s", cl_ord_id=provider.order.cl_ord_id, outcome=Settlement.FILLED, quantity=Decimal(6000),
+            price=Decimal("1.08520"), reference="mail", actor="staff:1", approved_by="staff:2",
+        )
+    )  # fmt: skip
+    say(connection, structs.replace(provider.order, last_qty=Decimal(6000)), 2)
+    late = with_facts(provider.facts.reports({"YOFX1": 1}, 10), provider.facts, shard.step)
+    assert shard.step.handle(ReportsTaken(late, shard.step.now_us)) == [], "the settlement is not durable yet"
+    shard.journal.write(batch)
+    *_, write = shard.step.handle(Committed(batch.seq))
+    assert isinstance(write, Write)
+    shard.settle(write.batch)
+    assert cases(connection) == ["unresolved_order", "conflicting_fill"]
+    assert shard.step.state.desk.errors == ()
+    assert one(connection, "SELECT sum(volume) FROM deal WHERE book = 'A'") == Decimal("0.06")
+    check(connection)
+
+
 HURTS = {
     "a holding from nowhere": ("DELETE FROM error_fill", "I7: the house holds"),
     "a loss that was not booked": (
