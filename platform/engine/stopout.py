@@ -32,6 +32,9 @@ from trading.stopout import StopOutStrategy
 STUCK = 1
 """An alarm of so many above the number of margin calls: below a limit, and nothing left that could be closed now."""
 
+STEPS_PER_HOLDING = 20
+"""A stop-out that takes more steps than that has a bug, and must not hold the shard for ever."""
+
 
 class Closing(Struct, frozen=True):
     """Lots of one position to close."""
@@ -125,9 +128,10 @@ def _note(work: Work, look: Look, kind: MarginNoteKind, rule: str, **about: obje
 
 def _close_out(work: Work, number: int) -> Look | None:
     """Step by step, until no limit is breached or no step is left. It ends: each step takes an order or lots away, or puts
-    lots into a close in flight, and none comes back within one command."""
+    lots into a close in flight, and none comes back within one command. A bug in that raises, instead of going on for ever."""
     results: dict[tuple[int, Decimal], Decimal] = {}
-    while True:
+    had = work.state.portfolios.get(number) or Portfolio()
+    for _ in range(STEPS_PER_HOLDING * (1 + len(had.orders) + len(had.positions))):
         look = _look(work, number)
         if look is None:
             return None
@@ -137,6 +141,7 @@ def _close_out(work: Work, number: int) -> Look | None:
         if breach is None or step is None:
             return look
         _carry_out(work, look, breach, step)
+    raise AssertionError(f"the stop-out of account {number} takes nothing away any more and goes on")
 
 
 def _carry_out(work: Work, look: Look, breach: Breach, step: TakeAway) -> None:

@@ -7,11 +7,12 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from engine import following, negative
-from engine.executions import apply_execution
+from engine import busts, following, negative
+from engine.executions import _book_house, _to_house, apply_execution
 from engine.fills import Fill, book_fill
 from engine.routes import send_leg
 from engine.state import APPLY
+from engine.step import Step
 from engine.watch import Watches
 from engine.work import Work
 from tests.mutants.mutant import Mutant, everywhere, instead, replaced
@@ -140,6 +141,15 @@ DECIDING = (
     Mutant("executions not deduplicated", "a fill is applied once", executions_not_deduplicated, _names("fills")),
     Mutant("late fill dropped in silence", "nothing that a provider says is lost", late_fill_dropped, _names("fills")),
     Mutant("late fill booked to the client", "a told end is an end", late_fill_to_the_client, _names("late fill")),
+    Mutant("stray fill dropped", "what nobody ordered is the house's", lambda: everywhere(_to_house, instead(None)),
+           _names("fills"), faults=_names("say.stray", "engine.kill")),
+    Mutant("excess is nobody's", "more than was ordered is the house's",
+           lambda: everywhere(_book_house, instead(None)), _names("fills", "I7 net"),
+           faults=_names("say.excess", "engine.kill")),
+    Mutant("bust not reversed", "what is taken back is reversed", lambda: everywhere(busts._undo, instead(None)),
+           _names("I7 net"), faults=_names("say.bust", "engine.kill")),
+    Mutant("a settled order is forgotten", "a fill is applied once", lambda: replaced(Step, "_remember_ended", instead(None)),
+           _names("I7 net", "fills"), operations=2000, faults=_names("say.drop", "say.silent", "engine.slow")),
     Mutant("close not locked", "a lot is closed once", close_not_locked,
            _names("I11 derived", "I7 positions", "parked", "I7 net")),
     Mutant("one side of a transfer posted", "money is conserved", one_side_posted, _names("I1 ledger", "I2 balances")),

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from bus.codec import decode_report
 from tests.simulation.columns import PLACES, array
 from tests.simulation.provider import Provider, VenueOrder
-from trading.liquidity import CaseKind, ExecutionReport, ReportKind
+from trading.liquidity import SETTLED, CaseKind, ExecutionReport, ReportKind
 from trading.numbers import ZERO
 
 if TYPE_CHECKING:
     from tests.simulation.world import House
 
+TAKEN_BACK = {CaseKind.BUSTED_FILL, CaseKind.CORRECTED_FILL}
 FILL_CASES = {
     CaseKind.LATE_FILL, CaseKind.EXCESS_FILL, CaseKind.MISMATCHED_FILL, CaseKind.ORPHAN_REPORT, CaseKind.CONFLICTING_FILL,
 }  # fmt: skip
 BEYOND_LEGS = {CaseKind.LATE_FILL, CaseKind.MISMATCHED_FILL}
 """Cases whose fill is all the house's."""
 Amounts = dict[tuple[str, str], Decimal]
+Owned = dict[tuple[str, str], dict[str, Decimal]]
 Broken = Iterator[tuple[str, str]]
 """The check that complains, and what it saw."""
 _LEG = PLACES["lp_order"]
@@ -30,6 +32,7 @@ _LEG = PLACES["lp_order"]
 
 def disagreements(house: "House") -> Broken:
     dealt, owned, cases = _dealt(house), _owned(house), _cases(house)
+    executions = {place: sum(lots.values(), ZERO) for place, lots in owned.items()}
     in_cases = {
         (report.lp, report.exec_id) for kind, report in cases if report.kind is ReportKind.FILL and kind in FILL_CASES
     }
@@ -46,7 +49,11 @@ def disagreements(house: "House") -> Broken:
             if row[_LEG["dispatch_state"]] in {"new", "not_sent"}:
                 yield "last hop", f"{provider.name} has {name}, which says {row[_LEG['dispatch_state']]}"
             yield from _fills(provider, order, row, in_cases)
-            yield from _deals(provider, order, row, dealt, owned)
+            yield from _deals(provider, order, row, dealt, executions)
+        for stray in sorted(provider.strays):
+            if (provider.name, stray) not in in_cases:
+                yield "fills", f"nobody ordered {stray} of {provider.name}, and no case tells of it"
+        yield from _taken_back(provider, cases)
     yield from _holdings(house, owned, cases)
 
 
@@ -56,8 +63,20 @@ def _fills(provider: Provider, order: VenueOrder, row: list[Any], in_cases: set[
     cased = {exec_id for lp, exec_id in in_cases if lp == provider.name}
     for lost in sorted(set(order.fills) - ours - cased):
         yield "fills", f"{order.cl_ord_id}: fill {lost} of {provider.name} is neither booked nor in a case"
-    for invented in sorted(ours - set(order.fills)):
+    for invented in sorted(name for name in ours - set(order.fills) if not name.startswith(SETTLED)):
         yield "fills", f"{order.cl_ord_id}: {provider.name} never said fill {invented}"
+
+
+def _taken_back(provider: Provider, cases: list[tuple[CaseKind, ExecutionReport]]) -> Broken:
+    """Each bust and correction is a case, and those that nothing stands behind are no others."""
+    told = {report.exec_id: kind for kind, report in cases if report.lp == provider.name}
+    for name, is_of_something in provider.taken_back.items():
+        kind = told.get(name)
+        if (kind in TAKEN_BACK) != is_of_something or kind not in {*TAKEN_BACK, CaseKind.UNMATCHED_BUST}:
+            yield (
+                "busts",
+                f"{provider.name} took back by {name} {'something' if is_of_something else 'nothing'}: {kind}",
+            )
 
 
 def _deals(provider: Provider, order: VenueOrder, row: list[Any], dealt: Amounts, owned: Amounts) -> Broken:
@@ -67,7 +86,11 @@ def _deals(provider: Provider, order: VenueOrder, row: list[Any], dealt: Amounts
     filled = Decimal(row[_LEG["filled_volume"]]) * Decimal(row[_LEG["quantity"]]) / Decimal(row[_LEG["volume"]])
     is_ours = row[_LEG["order_id"]] == "0"  # a leg of the house's own: all of it goes to the error account
     beyond = ZERO if is_ours else sum((abs(owned.get((provider.name, one), ZERO)) for one in ours), ZERO)
-    booked = sum((order.fills[one] for one in ours), ZERO) - beyond
+    settled = provider.name, f"{SETTLED}{order.cl_ord_id}"
+    by_desk = dealt.get(settled, ZERO) + abs(owned.get(settled, ZERO))
+    booked = sum((order.fills[one] for one in ours), ZERO) - beyond + by_desk
+    if is_ours:
+        booked = min(booked, order.quantity)
     if filled != booked:
         yield "fills", f"{order.cl_ord_id}: filled {filled}, its fills are {booked}"
     for one in ours:
@@ -77,7 +100,7 @@ def _deals(provider: Provider, order: VenueOrder, row: list[Any], dealt: Amounts
             yield "fills", f"{order.cl_ord_id}: fill {one} of {order.fills[one]} was dealt {found}"
 
 
-def _holdings(house: "House", owned: Amounts, cases: list[tuple[CaseKind, ExecutionReport]]) -> Broken:
+def _holdings(house: "House", owned: Owned, cases: list[tuple[CaseKind, ExecutionReport]]) -> Broken:
     """What we hold at each provider is what it holds of us, in clients' positions, the error account and cases together."""
     net: Amounts = {}
     for position in house.state.positions.values():
@@ -85,14 +108,9 @@ def _holdings(house: "House", owned: Amounts, cases: list[tuple[CaseKind, Execut
             lp_symbol = house.config.lps[position.lp].instruments[position.symbol].lp_symbol
             size = house.config.instruments[position.symbol].contract_size
             _add(net, (position.lp, lp_symbol), position.side.sign * position.volume_a * size)
-    symbols = {
-        (provider.name, exec_id): order.lp_symbol
-        for provider in house.providers.values()
-        for order in provider.orders.values()
-        for exec_id in order.fills
-    }
-    for (lp, exec_id), amount in owned.items():
-        _add(net, (lp, symbols.get((lp, exec_id), "")), amount)
+    for (lp, _), lots in owned.items():
+        for symbol, amount in lots.items():
+            _add(net, (lp, house.config.lps[lp].instruments[symbol].lp_symbol), amount)
     theirs = {(report.lp, report.fill_key): report for kind, report in cases if kind in BEYOND_LEGS}
     for report in theirs.values():
         if report.side is not None and (report.lp, report.exec_id) not in owned:
@@ -114,13 +132,14 @@ def _dealt(house: "House") -> Amounts:
     return sums
 
 
-def _owned(house: "House") -> Amounts:
-    """Signed units by provider and ExecID that the house owns, in its error account."""
-    places, sums = PLACES.get("error_fill", {}), Amounts()
+def _owned(house: "House") -> Owned:
+    """Signed units by provider and ExecID, and by symbol, that the house owns in its error account."""
+    places, sums = PLACES.get("error_fill", {}), Owned()
     for row in house.server.tables.all_rows("error_fill") if places else ():
         size = house.config.instruments[row[places["symbol"]]].contract_size
         sign = 1 if row[places["side"]] == "buy" else -1
-        _add(sums, (row[places["lp"]], row[places["exec_id"]]), sign * Decimal(row[places["volume"]]) * size)
+        lots, symbol = sums.setdefault((row[places["lp"]], row[places["exec_id"]]), {}), row[places["symbol"]]
+        lots[symbol] = lots.get(symbol, ZERO) + sign * Decimal(row[places["volume"]]) * size
     return sums
 
 

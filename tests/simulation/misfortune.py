@@ -23,7 +23,8 @@ KINDS = (
     "engine.kill", "engine.statement", "engine.commit", "engine.output", "engine.zombie", "engine.restart", "engine.slow",
     "lp.kill", "lp.statement", "lp.commit", "lp.callback", "lp.send", "line.cut", "pg.restart", "redis.flush", "redis.down",
     "clock.jump", "relay.crash",
-    "say.delay", "say.drop", "say.duplicate", "say.reorder", "say.late_fill", "say.silent",
+    "say.delay", "say.drop", "say.duplicate", "say.reorder", "say.late_fill", "say.silent", "say.excess", "say.stray",
+    "say.bust", "say.correct",
 )  # fmt: skip
 """All of them; those of `say` are the providers' manners, the others happen."""
 EVENTS = [kind for kind in KINDS if not kind.startswith("say.")] + [

@@ -25,6 +25,7 @@ from trading.commands import (
     ExpireOrders,
     GrantBonus,
     GrantCredit,
+    LiftHalt,
     ModifyOrder,
     ModifyProtection,
     OpenAccount,
@@ -35,10 +36,12 @@ from trading.commands import (
     RollOver,
     SetSwitch,
     SettleCommission,
+    SettleLeg,
     SettleWithdrawal,
     SwitchScope,
     Which,
 )
+from trading.liquidity import LpOrder, Settlement
 from trading.orders import Order, OrderType, Side
 from trading.positions import Position
 from trading.quotes import Quote
@@ -57,6 +60,10 @@ ACCOUNTS: tuple[tuple[int, dict[str, Any], str], ...] = (
 CROSSES = {"EURJPY": ("165.000", "165.010"), "EURGBP": ("0.85000", "0.85010")}
 
 
+STEPS = 0.6
+"""How many of the prices are near the one before. The others may be anywhere, and nobody's watches hold."""
+
+
 class Moves:
     def __init__(self, house: "House", rng: random.Random) -> None:
         self.house = house
@@ -70,6 +77,7 @@ class Moves:
             "pair": (self.pair, 2), "money": (self.money, 5), "top_up": (self.top_up, 3), "risk": (self.risk, 10),
             "roll_over": (self.roll_over, 1), "switch": (self.switch, 1), "correct": (self.correct, 1),
             "dividend": (self.dividend, 0.4), "repeat": (self.repeat, 5), "idle": (self.idle, 30),
+            "lift": (self.lift, 4), "settle": (self.settle, 2),
         }  # fmt: skip
         self.names = list(self.all)
         self.weights = list(accumulate(weight for _, weight in self.all.values()))
@@ -107,7 +115,11 @@ class Moves:
         symbol = symbol or self.random.choice(list(SYMBOLS))
         base, digits = SYMBOLS[symbol]
         step = Decimal(1).scaleb(-digits)
-        bid = Decimal(base) + step * self.random.randint(-400, 400)
+        before = self.house.latest.get(symbol)
+        if before is not None and not is_everywhere and self.random.random() < STEPS:
+            bid = before.bid + step * self.random.randint(-9, 9)
+        else:
+            bid = Decimal(base) + step * self.random.randint(-400, 400)
         lps = self.random.choice([("YOFX1", "PRIMEXM"), ("YOFX1", "PRIMEXM"), ("PRIMEXM",), ("YOFX1",), ()])
         if is_everywhere:
             lps = ("YOFX1", "PRIMEXM")
@@ -271,6 +283,41 @@ class Moves:
         self.house.clients.ask(
             CorrectDeal, deal_id=self.random.randint(max(1, newest - 30), newest), price=price, actor="staff:1",
             approved_by="staff:2", reason="a slip",
+        )  # fmt: skip
+
+    def lift(self) -> None:
+        """A dealer has looked at an excess, and lets openings go there again."""
+        halts = self.house.state.desk.halts
+        if halts:
+            lp, symbol = self.random.choice(halts)
+            self.house.clients.ask(LiftHalt, lp=lp, symbol=symbol, actor="staff:1")
+
+    def settle(self) -> None:
+        """An order that is a dealer's is settled by two people who have asked the provider. Not one of which something was
+        taken back: what of that is known here nobody could say."""
+        legs = [leg for leg in self.house.state.legs.values() if leg.is_in_case]
+        leg = self.random.choice(legs) if legs else None
+        order = self.house.providers[leg.lp].orders.get(leg.cl_ord_id) if leg is not None else None
+        if leg is not None and order is not None and not order.is_changed:
+            self.settle_leg(leg)
+
+    def settle_leg(self, leg: LpOrder) -> None:
+        """By what the provider itself knows, once it has ended there: what is not booked of it was dealt, or nothing was."""
+        order = self.house.providers[leg.lp].orders.get(leg.cl_ord_id)
+        if order is None or order.is_open:
+            return
+        booked = {key.partition("/")[2] for key in leg.exec_ids}
+        missing = sum((quantity for name, quantity in order.fills.items() if name not in booked), Decimal(0))
+        rest = leg.quantity * (leg.volume - leg.filled_volume) / leg.volume
+        if missing > rest:
+            return  # more than was ordered: the desk waits for the report of it
+        order.is_settled = True
+        terms: dict[str, Any] = {"outcome": Settlement.NOT_FILLED}
+        if missing:
+            terms = {"outcome": Settlement.FILLED, "quantity": missing, "price": order.price}
+        self.house.clients.ask(
+            SettleLeg, cl_ord_id=leg.cl_ord_id, filled_volume=leg.filled_volume, actor="staff:1", approved_by="staff:2",
+            reason="asked", reference="mail", **terms,
         )  # fmt: skip
 
     def repeat(self) -> None:

@@ -37,11 +37,35 @@ class VenueOrder:
     status: str = "0"
     silent_until_us: int = 0
     fills: dict[str, Decimal] = field(default_factory=dict)
-    """Quantity by ExecID(17)."""
+    """Quantity by ExecID(17), as it was dealt."""
+    given_back: Decimal = Decimal(0)
+    """What busts and corrections have taken off CumQty(14)."""
+    is_changed: bool = False
+    """Some of it was taken back or corrected: what it counts need not be what its fills say."""
+    is_settled: bool = False
+    """The desks have agreed what became of it: the provider does nothing more about it."""
 
     @property
     def is_open(self) -> bool:
         return self.status in {"0", "1"}
+
+    @property
+    def price(self) -> Decimal:
+        """What it was dealt at on average."""
+        return (self.cost / self.cum).quantize(Decimal("0.00001"))
+
+
+@dataclass
+class Dealt:
+    """One execution as the provider counts it now, whoever it was for."""
+
+    order: VenueOrder
+    lp_symbol: str
+    side: str
+    quantity: Decimal
+    price: Decimal
+    name: str
+    """ExecID(17) of the execution, or of its last correction."""
 
 
 @dataclass
@@ -50,6 +74,7 @@ class Said:
 
     body: str
     due_us: int
+    exec_id: str = ""
     was_sent: bool = False
 
 
@@ -94,7 +119,7 @@ class Line:
 
 
 class Provider:
-    """Fills, rejects, is late, is silent, says things twice. All by the seed."""
+    """Fills, rejects, is late, is silent, says things twice, deals what nobody ordered, takes back. All by the seed."""
 
     def __init__(self, name: str, time: Time, rng: random.Random, price: PRICES, counts: Counter[str]) -> None:
         self.name = name
@@ -112,12 +137,20 @@ class Provider:
         self.received: Counter[str] = Counter()
         """NewOrderSingle(35=D) per ClOrdID: at most one each, for ever."""
         self.net: Counter[tuple[str, str]] = Counter()
+        self.dealt: dict[str, Dealt] = {}
+        """By the ExecID that each had first."""
+        self.strays: set[str] = set()
+        """Executions that no order of ours asked for: of another side or symbol, or of an order that we never sent."""
+        self.taken_back: dict[str, bool] = {}
+        """ExecIDs of busts and corrections; whether there was anything to take back."""
+        self.heard: set[str] = set()
+        """ExecIDs of what our callback has returned for."""
         self.said: list[Said] = []
         self.next_in = 0
         """Index of the first message whose callback has not returned: what our store calls the expected number."""
         self.on_wire: deque[tuple[int, Outgoing]] = deque()
-        self.withheld: list[str] = []
-        self._plans: list[tuple[int, int, VenueOrder, str, Decimal]] = []
+        self.withheld: list[tuple[str, str]] = []
+        self._plans: list[tuple[int, int, VenueOrder, str, Decimal, str]] = []
         self._planned = 0
         self._execs = 0
 
@@ -174,6 +207,7 @@ class Provider:
             raise Crash(line.process)
         if self.line is line and line.process.alive:
             self.next_in = seq
+            self.heard.add(said.exec_id)
         return True
 
     # --------------------------------------------------------------------------------------------------------- the desk
@@ -223,45 +257,125 @@ class Provider:
                 self._later(at, order, "fill", part)
             self._later(at + chance.choice((0, 50)) * MS, order, "cancel")
         elif kind == "fill":
-            self._later(at, order, "fill", order.quantity)
+            too_much = "excess" in wrong and chance.random() < 0.02
+            self._later(at, order, "fill", order.quantity + (min(LOT, order.quantity) if too_much else 0))
         else:
             self._later(at, order, kind)
+        if "excess" in wrong and kind in {"fill", "parts"} and chance.random() < 0.04:
+            self._later(at + chance.choice((0, 5, 300)) * MS, order, "excess", min(LOT, order.quantity))
+        if "stray" in wrong and chance.random() < 0.04:
+            self._later(at + chance.choice((-1, 5, 300)) * MS, order, "stray", min(LOT, order.quantity))
         if kind in {"cancel", "part_cancel"} and "late_fill" in wrong and chance.random() < 0.3:
             self._later(at + chance.choice((60, 5000)) * MS, order, "late_fill", min(LOT, order.quantity))
 
-    def _later(self, at_us: int, order: VenueOrder, what: str, quantity: Decimal = Decimal(0)) -> None:
+    def _later(
+        self, at_us: int, order: VenueOrder, what: str, quantity: Decimal = Decimal(0), exec_id: str = ""
+    ) -> None:
+        """`exec_id`: the execution that a bust or a correction is about."""
         self._planned += 1
-        self._plans.append((at_us, self._planned, order, what, quantity))
+        self._plans.append((at_us, self._planned, order, what, quantity, exec_id))
         self._plans.sort(key=lambda plan: plan[:2])
 
     def _carry_out(self, now: int) -> None:
         while self._plans and self._plans[0][0] <= now:
-            _, _, order, what, quantity = self._plans.pop(0)
+            _, _, order, what, quantity, exec_id = self._plans.pop(0)
             if what == "ack":
                 if order.is_open:
                     self._report(order, "0", "")
-            elif what in {"fill", "late_fill"}:
-                self._fill(order, quantity, late=what == "late_fill")
+            elif what in {"fill", "late_fill", "excess"}:
+                self._fill(order, quantity, what)
+            elif what == "stray":
+                self._stray(order, quantity)
+            elif what in {"bust", "correct"}:
+                self._take_back(order, what, exec_id)
             elif order.is_open:
                 order.status = "8" if what == "reject" else "4"
                 self._report(order, order.status, self._exec_id())
 
-    def _fill(self, order: VenueOrder, quantity: Decimal, *, late: bool) -> None:
-        if late:
-            self.counts["lp.late_fill"] += 1
-        elif not order.is_open:
+    def _fill(self, order: VenueOrder, quantity: Decimal, what: str) -> None:
+        """`late_fill`: after it has ended. `excess`: more than was ordered."""
+        is_over = order.cum >= order.quantity
+        is_due = {"fill": order.is_open, "late_fill": not order.is_open, "excess": is_over}[what]
+        if order.is_settled or not is_due:
             return
-        name = self._exec_id()
+        if what == "late_fill":
+            self.counts["lp.late_fill"] += 1
+        elif order.cum + quantity > order.quantity:
+            self.counts["lp.excess"] += 1
         price = self.price(order.lp_symbol, order.side) or Decimal(1)
         if order.limit is not None:
             price = min(price, order.limit) if order.side == "1" else max(price, order.limit)
         order.cum += quantity
         order.cost += quantity * price
-        order.fills[name] = quantity
-        self.net[self.name, order.lp_symbol] += quantity if order.side == "1" else -quantity  # type: ignore[assignment]
-        if not late:
+        if what == "fill":
             order.status = "2" if order.cum >= order.quantity else "1"
-        self._report(order, "F", name, last=(quantity, price))
+        name = self._exec_id()
+        order.fills[name] = quantity
+        self._deal(name, Dealt(order, order.lp_symbol, order.side, quantity, price, name))
+
+    def _stray(self, order: VenueOrder, quantity: Decimal) -> None:
+        """Something else than was ordered: the other side, another symbol, or an order that is not ours at all."""
+        kind = self.random.choice(("side", "symbol", "order"))
+        self.counts[f"lp.stray_{kind}"] += 1
+        side, lp_symbol = order.side, order.lp_symbol
+        if kind == "side":
+            side = "2" if side == "1" else "1"
+        elif kind == "symbol":
+            lp_symbol = self.random.choice([other.lp_symbol for other in self.orders.values()])
+            if lp_symbol == order.lp_symbol:
+                return
+        else:
+            order = VenueOrder(
+                f"X{len(self.dealt)}", order.order_id, lp_symbol, side, quantity, None, cum=quantity, status="2"
+            )
+        name = self._exec_id()
+        self.strays.add(name)
+        self._deal(name, Dealt(order, lp_symbol, side, quantity, self.price(lp_symbol, side) or Decimal(1), name))
+
+    def _deal(self, name: str, dealt: Dealt) -> None:
+        self.dealt[name] = dealt
+        self._hold(dealt, dealt.quantity)
+        self._report(dealt.order, "F", name, dealt=dealt)
+        for what in ("bust", "correct"):
+            if what in self.misbehaves and self.random.random() < 0.05:
+                at = self.time.now_us + self.random.choice((300, 3_000, 20_000)) * MS
+                self._later(at, dealt.order, what, exec_id=name)
+
+    def _hold(self, dealt: Dealt, quantity: Decimal) -> None:
+        change = quantity if dealt.side == "1" else -quantity
+        self.net[self.name, dealt.lp_symbol] += change  # type: ignore[assignment]
+
+    def _take_back(self, order: VenueOrder, what: str, name: str) -> None:
+        """An execution that we have heard of is taken back, or gets another quantity or price. Now and then one that is not
+        there, or not any more."""
+        if order.is_settled:
+            return
+        if name not in self.heard:
+            self._later(self.time.now_us + SECOND_US, order, what, exec_id=name)
+            return
+        dealt = self.dealt[name]
+        before, is_void = dealt.quantity, not dealt.quantity
+        ref = dealt.name if self.random.random() < 0.8 else name
+        if self.random.random() < 0.1:
+            is_void, ref = True, f"{self.name}-NONE"
+        self.counts[f"lp.{what}{'_of_nothing' if is_void else ''}"] += 1
+        exec_id = self._exec_id()
+        self.taken_back[exec_id] = not is_void
+        if not is_void:
+            if what == "bust":
+                dealt.quantity = Decimal(0)
+            else:
+                dealt.quantity += self.random.choice((LOT, Decimal(0), -LOT) if before > LOT else (Decimal(0),))
+                dealt.price += self.random.choice((-1, 0, 1)) * dealt.price / 1000
+                dealt.price = dealt.price.quantize(Decimal("0.00001"))
+                dealt.name = exec_id
+            self._hold(dealt, dealt.quantity - before)
+            if name in order.fills:
+                order.is_changed = True
+                order.given_back += before - dealt.quantity
+        self._report(order, "H" if what == "bust" else "G", exec_id, dealt=dealt, ref=ref)
+        if self.random.random() < 0.2:
+            self._later(self.time.now_us + SECOND_US, order, "bust", exec_id=name)
 
     def _exec_id(self) -> str:
         self._execs += 1
@@ -278,49 +392,60 @@ class Provider:
     # ----------------------------------------------------------------------------------------------------- what is said
 
     def _report(
-        self, order: VenueOrder, exec_type: str, exec_id: str, *, last: tuple[Decimal, Decimal] | None = None
+        self, order: VenueOrder, exec_type: str, exec_id: str, *, dealt: Dealt | None = None, ref: str = ""
     ) -> None:
+        """`dealt`: the execution that it tells of; `ref`: the ExecID of the one that it changes."""
+        exec_id = exec_id or self._exec_id()
         leaves = order.quantity - order.cum if order.is_open else Decimal(0)
-        dealt = "" if last is None else f"32={plain_quantity(last[0])}|31={plain_quantity(last[1])}|"
+        lp_symbol, side, last = order.lp_symbol, order.side, ""
+        if dealt is not None:
+            lp_symbol, side = dealt.lp_symbol, dealt.side
+            last = f"32={plain_quantity(dealt.quantity or LOT)}|31={plain_quantity(dealt.price)}|"
         body = (
-            f"37={order.order_id}|17={exec_id or self._exec_id()}|150={exec_type}|39={order.status}|11={order.cl_ord_id}|"
-            f"55={order.lp_symbol}|54={order.side}|38={plain_quantity(order.quantity)}|{dealt}14={plain_quantity(order.cum)}|"
-            f"151={plain_quantity(max(leaves, Decimal(0)))}|{self._dated()}"
+            f"37={order.order_id}|17={exec_id}|150={exec_type}|39={order.status}|11={order.cl_ord_id}|"
+            f"55={lp_symbol}|54={side}|38={plain_quantity(order.quantity)}|{last}"
+            f"14={plain_quantity(max(order.cum - order.given_back, Decimal(0)))}|"
+            f"151={plain_quantity(max(leaves, Decimal(0)))}|{self._dated()}" + (f"|19={ref}" if ref else "")
         )
-        if exec_type != "I" and self._is_lost(exec_type, body):
+        if exec_type != "I" and self._is_lost(exec_type, body, exec_id):
             return
-        self._say(body)
+        self._say(body, exec_id)
         if exec_type != "I" and "duplicate" in self.misbehaves and self.random.random() < 0.08:
             self.counts["lp.duplicate"] += 1
-            self._say(f"97=Y|{body}" if self.random.random() < 0.5 else body)
+            self._say(f"97=Y|{body}" if self.random.random() < 0.5 else body, exec_id)
         if "reorder" in self.misbehaves and len(self.said) - self.next_in >= 2 and self.random.random() < 0.1:
             self._swap_last()
 
-    def _is_lost(self, exec_type: str, body: str) -> bool:
+    def _is_lost(self, exec_type: str, body: str, exec_id: str) -> bool:
         """An acknowledgement or an end may never be said: our question finds out. A fill is said after all, very late."""
-        if "drop" not in self.misbehaves or self.random.random() > 0.05:
+        if exec_type in {"G", "H"} or "drop" not in self.misbehaves or self.random.random() > 0.05:
             return False
         self.counts["lp.drop"] += 1
         if exec_type == "F":
-            self.withheld.append(body)
+            self.withheld.append((body, exec_id))
         return True
 
     def _swap_last(self) -> None:
         last, before = self.said[-1], self.said[-2]
-        if not last.was_sent and not before.was_sent:
+        is_about_one = {last.exec_id, before.exec_id} <= set(
+            self.taken_back
+        )  # nobody could tell which of them came first
+        if not last.was_sent and not before.was_sent and not is_about_one:
             self.counts["lp.reorder"] += 1
             last.body, before.body = before.body, last.body
+            last.exec_id, before.exec_id = before.exec_id, last.exec_id
 
     def _dated(self) -> str:
         day = f"{self.time.now_us // (86_400 * SECOND_US)}"
         return f"75=202311{14 + int(day) - 19675:02d}"
 
-    def _say(self, body: str) -> None:
+    def _say(self, body: str, exec_id: str = "") -> None:
         delay = 0
         if "delay" in self.misbehaves and self.random.random() < 0.1:
             self.counts["lp.delay"] += 1
             delay = self.random.choice((300, 2_000, 8_000)) * MS
-        self.said.append(Said(body.replace("|", SOH), self.time.now_us + delay + self.random.choice((0, 1, 10)) * MS))
+        due_us = self.time.now_us + delay + self.random.choice((0, 1, 10)) * MS
+        self.said.append(Said(body.replace("|", SOH), due_us, exec_id))
 
     # ------------------------------------------------------------------------------------------------------- in the end
 
@@ -330,8 +455,8 @@ class Provider:
         self.up_again_us = 0
         for order in self.orders.values():
             order.silent_until_us = 0
-        for body in self.withheld:
-            self._say(body)
+        for body, exec_id in self.withheld:
+            self._say(body, exec_id)
         self.withheld = []
 
     @property

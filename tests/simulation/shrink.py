@@ -8,6 +8,7 @@ from tests.simulation.run import Report, run_seed
 MOVES = frozenset({
     "price", "gap", "place", "rest", "close", "protect", "modify", "cancel", "cancel_all", "expire", "wait", "close_by",
     "reverse", "close_many", "pair", "money", "top_up", "risk", "roll_over", "switch", "correct", "dividend", "repeat", "idle",
+    "lift", "settle",
 })  # fmt: skip
 RUNS_MAX = 120
 

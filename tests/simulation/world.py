@@ -383,12 +383,24 @@ class House:
             self.time.advance_us(100_000 if number < 600 else 2_000_000)
             if number % 10 == 0:
                 self.moves.refresh_all()
+                self._ask_the_desk()
             self.turn()
             self.checks.after_step()
             if number % 5 == 4 and self._is_at_rest():
                 break
         self.check_deeply()
         self.checks.finally_()
+
+    def _ask_the_desk(self) -> None:
+        """What a provider took back or changed of an order that is open here makes it a dealer's. All else ends by itself."""
+        for leg in list(self.state.legs.values()):
+            provider, order = self.providers[leg.lp], self.providers[leg.lp].orders.get(leg.cl_ord_id)
+            is_all_known = provider.is_quiet and self._has_applied_all_of(leg.lp)
+            if order is not None and (order.is_changed or order.is_settled) and is_all_known:
+                self.moves.settle_leg(leg)
+
+    def _has_applied_all_of(self, lp: str) -> bool:
+        return len(self.server.tables.inbox.get(lp, ())) == self.state.inbox_cursors.get(lp, 0)
 
     def _is_at_rest(self) -> bool:
         engine, tables = self.engine, self.server.tables
@@ -400,7 +412,7 @@ class House:
             and not tables.live_legs
             and not tables.new_legs
             and all(provider.is_quiet for provider in self.providers.values())
-            and all(len(rows) == engine.step.state.inbox_cursors.get(lp, 0) for lp, rows in tables.inbox.items())
+            and all(self._has_applied_all_of(lp) for lp in self.providers)
             and self.relay.published_seq == len(tables.rows["outbox"])
         )
 

@@ -155,6 +155,14 @@ def test_at_the_level_the_largest_loss_is_closed_first_and_the_rest_stays() -> N
     assert (note.equity, note.margin, note.level) == (Decimal(3400), Decimal(6800), Decimal("50.00"))
 
 
+def test_a_stop_out_that_takes_nothing_away_is_an_error_and_no_endless_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = world_of()
+    two_positions(world)
+    monkeypatch.setattr("engine.stopout._carry_out", lambda *_: None)
+    with pytest.raises(AssertionError, match="account 1 takes nothing away"):
+        falls(world, "1.00000")
+
+
 def test_the_other_strategy_closes_what_ties_up_most_margin() -> None:
     world = world_of(StopOutTerms(margin_calls=(), strategy=StopOutStrategy.MOST_MARGIN))
     _, euro = two_positions(world)
