@@ -408,18 +408,21 @@ class Inbox:
         return self._connection
 
     def _connect(self) -> bool:
-        """Connect and take the lock; False when another holds it."""
+        """Connect and take the lock; False when another holds it. A connection that is not kept is closed: it may hold it."""
         connection = self._connecting()
-        found = connection.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LOCK_CLASS, self._lp)).fetchone()
-        if found is None or not found[0]:
-            connection.close()
-            return False
-        if self._epoch == 0:
-            self._epoch = self._raised_epoch(connection)
-            self.acquired_s = self._monotonic()
-            self._next_seq = self._seq_after(connection)
-        self._connection = connection
-        return True
+        try:
+            query = "SELECT pg_try_advisory_lock(%s, hashtext(%s))"
+            found = connection.execute(query, (LOCK_CLASS, self._lp)).fetchone()
+            if found is not None and found[0]:
+                if self._epoch == 0:
+                    epoch = self._raised_epoch(connection)
+                    self._next_seq = self._seq_after(connection)
+                    self._epoch, self.acquired_s = epoch, self._monotonic()
+                self._connection = connection
+        finally:
+            if self._connection is not connection:
+                connection.close()
+        return self._connection is connection
 
     def _raised_epoch(self, connection: Connection) -> int:
         """Waits for a transaction of the predecessor that is still being written; after this it can write none."""

@@ -117,7 +117,7 @@ def _acknowledge(work: Work, leg: LpOrder, report: ExecutionReport, _known: Know
 def _deal(work: Work, leg: LpOrder, report: ExecutionReport, known: Known) -> None:
     if was_taken_back(report, known):
         _set_aside(work, CaseKind.CONFLICTING_FILL, leg, report)
-    elif report.side is not leg.side or report.lp_symbol not in ("", leg.lp_symbol) or report.last_qty <= 0:
+    elif _is_other(leg, report):
         _to_house(work, leg, report, CaseKind.MISMATCHED_FILL, ErrorReason.MISMATCHED_FILL)
     elif _is_far(work, leg, report.last_px):
         _set_aside(work, CaseKind.PRICE_OUT_OF_RANGE, leg, report)
@@ -239,18 +239,28 @@ def _ask_dealer(work: Work, leg: LpOrder, report: ExecutionReport, _known: Known
 
 
 def _take_late(work: Work, leg: LpOrder, report: ExecutionReport, known: Known) -> None:
-    if was_taken_back(report, known) or is_settled(leg):
+    if was_taken_back(report, known) or _may_be_settled(leg, report):
         _set_aside(work, CaseKind.CONFLICTING_FILL, leg, report)
     else:
         _to_house(work, leg, report, CaseKind.LATE_FILL, ErrorReason.LATE_FILL)
 
 
 def _take_excess(work: Work, leg: LpOrder, report: ExecutionReport, known: Known) -> None:
-    if was_taken_back(report, known) or is_settled(leg):
+    if was_taken_back(report, known) or _may_be_settled(leg, report):
         _set_aside(work, CaseKind.CONFLICTING_FILL, leg, report)
     else:
         errors.halt(work, leg.lp, leg.symbol)
         _to_house(work, leg, report, CaseKind.EXCESS_FILL, ErrorReason.EXCESS_FILL)
+
+
+def _may_be_settled(leg: LpOrder, report: ExecutionReport) -> bool:
+    """Whether the desk may have booked this fill already. What it settled was of the order's own side and symbol."""
+    return is_settled(leg) and not _is_other(leg, report)
+
+
+def _is_other(leg: LpOrder, report: ExecutionReport) -> bool:
+    """Not what the leg ordered."""
+    return report.side is not leg.side or report.lp_symbol not in ("", leg.lp_symbol) or report.last_qty <= 0
 
 
 def _take_orphan(work: Work, leg: LpOrder | None, report: ExecutionReport, known: Known) -> None:

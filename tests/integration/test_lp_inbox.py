@@ -223,6 +223,38 @@ def test_every_process_raises_the_epoch_once(database: str, inbox: Inbox, db: ps
     successor._open_connection().close()
 
 
+@pytest.mark.parametrize("step", ["_raised_epoch", "_seq_after"])
+def test_a_start_that_fails_half_way_leaves_no_lock_and_is_made_whole_by_the_next(
+    database: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    made: list[psycopg.Connection[Any]] = []
+    """Kept, so that nothing is closed because nobody refers to it."""
+
+    def connecting() -> psycopg.Connection[Any]:
+        made.append(module.connect(database, "YOFX1"))
+        return made[-1]
+
+    real, failures = getattr(Inbox, step), [psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")]
+
+    def failing_once(self: Inbox, connection: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return int(real(self, connection))
+
+    first = Inbox(database, "YOFX1", wall)
+    first.acquire()
+    first.append([said("E1")])
+    first._open_connection().close()
+    monkeypatch.setattr(Inbox, step, failing_once)
+    waited: list[int] = []
+    inbox = Inbox("", "YOFX1", wall, connecting=connecting, sleep=lambda _: None)
+    inbox.acquire(waiting=lambda: waited.append(1) if len(waited) < 5 else pytest.fail("the lock is held by nobody"))
+    inbox.append([said("E2")])
+    assert (len(waited), [connection.closed for connection in made]) == (1, [True, False])
+    assert [seq for seq, *_ in rows(db)] == [1, 2]
+    made[-1].close()
+
+
 def test_a_successor_waits_for_what_its_predecessor_is_just_writing(
     database: str, inbox: Inbox, db: psycopg.Connection[Any]
 ) -> None:

@@ -557,6 +557,17 @@ def test_a_settled_fill_is_booked_to_the_client_and_a_late_report_of_it_is_not_b
     books_agree(world)
 
 
+def test_what_an_order_never_asked_for_is_the_houses_though_the_desk_has_settled_the_order(
+    world: World, leg: LpOrder
+) -> None:
+    settle(world, leg, Settlement.FILLED, quantity=Decimal(30000), price=Decimal("1.10010"), reference="mail")
+    other = Side.SELL if leg.side is Side.BUY else Side.BUY
+    world.fill(leg, "1.10010", "10000", exec_id="F1", side=other)
+    assert cases(world) == [C.LATE_FILL]
+    assert holding(world, leg) == other.sign * Decimal("0.1")
+    books_agree(world)
+
+
 def test_a_settlement_may_be_whole_and_price_does_not_bind_it(world: World, leg: LpOrder) -> None:
     world.fill(leg, "1.30000", exec_id="F1", cum_qty=Decimal(50000))
     done = settle(world, leg, Settlement.FILLED, quantity=Decimal(50000), price=Decimal("1.30000"))
