@@ -60,7 +60,7 @@ ACCOUNTS: tuple[tuple[int, dict[str, Any], str], ...] = (
 CROSSES = {"EURJPY": ("165.000", "165.010"), "EURGBP": ("0.85000", "0.85010")}
 
 
-STEPS = 0.6
+STEPS = 0.8
 """How many of the prices are near the one before. The others may be anywhere, and nobody's watches hold."""
 
 

@@ -35,7 +35,7 @@ from tests.support.laws import every_rule
 from trading.quotes import Quote
 
 STEPS_US = (0, 1_000, 5_000, 20_000, 20_000, 100_000)
-COMMITS_US = (0, 100_000, 250_000, 500_000)
+COMMITS_US = (0, 50_000, 100_000, 200_000, 350_000, 500_000)
 """How long a commit takes, by seed: with the slow ones several operations come together in a batch."""
 TOGETHER_MAX = (1, 6, 10, 16)
 """So many operations come at once, by seed: the engine takes them together, and newer prices replace older ones."""
