@@ -1,5 +1,6 @@
 """The audit entries' chain on a real PostgreSQL: whoever changes, takes out or adds one as a superuser is found, and where."""
 
+import importlib
 import threading
 from io import StringIO
 from pathlib import Path
@@ -69,6 +70,19 @@ def test_every_entry_follows_from_the_one_before_whoever_stores_it(stored: Conne
     assert head.number == 12
     assert list(AuditEntry.objects.order_by("id").values_list("number", flat=True)) == list(range(1, 13))
     assert follow(stored, head) == (head, [])
+
+
+def test_entries_from_before_there_was_a_chain_are_its_beginning(stored: Connection) -> None:
+    migration: Any = importlib.import_module("apps.operations.migrations.0008_audit_chain")
+    stored.execute("DROP TRIGGER link ON operations_auditentry")
+    stored.execute("DROP FUNCTION link_audit_entry; DROP FUNCTION audit_entry_hash")
+    stored.execute("ALTER TABLE operations_auditentry DROP COLUMN number, DROP COLUMN hash")
+    stored.execute(migration.LINK)
+    record(9)
+    head, found = follow(stored)
+    assert (head.number, found) == (9, [])
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), stored.transaction():
+        stored.execute("DELETE FROM operations_auditentry")
 
 
 def test_no_entry_is_no_break(stored: Connection) -> None:
