@@ -1,5 +1,9 @@
 """Tasks that make the engine charge: delivered twice, at once, half, by two beats, they charge once."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +21,12 @@ from apps.doors import connections
 from apps.doors.ids import uuid7
 from apps.operations.tasks import BEAT, roll_over, settle_commission
 from broker.celery import REDELIVERED_AFTER_S, TIME_LIMIT_S, app, broker_url
+from broker.embedded.rabbitmq import RunningRabbit
 from bus import names
 from bus.clock import Clock, clock_from
 from bus.codec import encode
 from tests.support.builders import config, group, instrument, policy, quote, rule
-from tests.support.running import RunningEngine
+from tests.support.running import ROOT, RunningEngine
 from tests.waiting import eventually
 from trading.charges.swap import SwapMode, SwapTerms
 from trading.commands import Deposit, OpenAccount, PlaceOrder, RollOver
@@ -69,6 +74,10 @@ class House:
         self._engine.until("up")
         if not self._prices.is_alive():
             self._prices.start()
+
+    def stand_still(self, *, until_told: bool) -> None:
+        assert self._engine is not None
+        self._engine.process.send_signal(signal.SIGSTOP if until_told else signal.SIGCONT)
 
     def close(self) -> None:
         self._stopped.set()
@@ -156,4 +165,59 @@ def test_a_swap_is_charged_once_however_often_and_however_half_its_task_comes(
     )
     roll_over.apply(task_id=killed)
     at_once(*(lambda: settle_commission.apply(task_id="delivered twice") for _ in range(2)))
+    assert charged(house_database) == [(Decimal("-6.50"), 1)]
+
+
+@pytest.fixture
+def start_worker(house_database: str, redis_url: str, rabbitmq: RunningRabbit, tmp_path: Path) -> Iterator[Any]:
+    """Starts a real worker over RabbitMQ; its process and the file that it writes its log to."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> tuple[subprocess.Popen[bytes], Path]:
+        log = tmp_path / f"worker-{len(started)}.log"
+        own = {"DATABASE_URL": house_database, "REDIS_URL": redis_url, "AMQP_URL": rabbitmq.url}
+        command = ("celery", "-A", "broker", "worker", "--pool", "threads", "--concurrency", "1", "--loglevel", "info")
+        with log.open("wb") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                env={**os.environ, **own, "PYTHONPATH": f"{ROOT}:{ROOT / 'platform'}"},
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
+            )
+        started.append(worker)
+        return worker, log
+
+    yield start
+    for worker in started:
+        worker.kill()
+        worker.wait()
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_money_task_has_charged_once(
+    house: House, house_database: str, redis_url: str, rabbitmq: RunningRabbit, start_worker: Any
+) -> None:
+    """It has asked the engine to charge, and dies before it hears of it: RabbitMQ gives the same task to the next worker."""
+    noon_us = int(NOON.timestamp() * 1_000_000)
+    house.at(noon_us)
+    open_a_position()
+    house.at(noon_us + DAY_US)
+    stream: redis.Redis = redis.Redis.from_url(redis_url)
+
+    def newest() -> Any:
+        return stream.xinfo_stream(names.commands(0))["last-generated-id"]
+
+    house.stand_still(until_told=True)
+    asked_before = newest()
+    worker, _ = start_worker()
+    with app.connection_for_write(rabbitmq.url) as line:
+        roll_over.apply_async(task_id="its worker dies", connection=line)
+    eventually(lambda: newest() != asked_before)
+    worker.kill()
+    worker.wait()
+    assert charged(house_database) == [(Decimal(0), 0)], "the engine has not even read it"
+    _, log = start_worker()
+    eventually(lambda: "Task apps.operations.tasks.roll_over[its worker dies] received" in log.read_text())
+    house.stand_still(until_told=False)
+    eventually(lambda: "roll_over[its worker dies] succeeded" in log.read_text())
     assert charged(house_database) == [(Decimal("-6.50"), 1)]

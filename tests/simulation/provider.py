@@ -427,10 +427,9 @@ class Provider:
 
     def _swap_last(self) -> None:
         last, before = self.said[-1], self.said[-2]
-        is_about_one = {last.exec_id, before.exec_id} <= set(
-            self.taken_back
-        )  # nobody could tell which of them came first
-        if not last.was_sent and not before.was_sent and not is_about_one:
+        if last.exec_id in self.taken_back and before.exec_id in self.taken_back:
+            return  # of two about one execution nobody could tell which came first
+        if not last.was_sent and not before.was_sent:
             self.counts["lp.reorder"] += 1
             last.body, before.body = before.body, last.body
             last.exec_id, before.exec_id = before.exec_id, last.exec_id
