@@ -69,7 +69,7 @@ class Moves:
         self.house = house
         self.random = rng
         self.all = {
-            "price": (self.price, 160), "gap": (self.gap, 1.5), "place": (self.place, 24),
+            "price": (self.price, 200), "gap": (self.gap, 1.5), "place": (self.place, 24),
             "rest": (self.rest, 14), "close": (self.close, 18),
             "protect": (self.protect, 5), "modify": (self.modify, 4), "cancel": (self.cancel, 4),
             "cancel_all": (self.cancel_all, 0.5), "expire": (self.expire, 2), "wait": (self.wait, 8),
