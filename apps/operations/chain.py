@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import psycopg
@@ -32,6 +32,8 @@ Connection = psycopg.Connection[Any]
 AT_ONCE = 5000
 LAST_BYTES = 4096
 """More than a seal's line has."""
+FOLDER = "audit"
+"""In the data folder: the auditor's key and seals."""
 KEY, PUBLIC_KEY, SEALS = "key.pem", "public.pem", "seals.jsonl"
 
 ENTRIES = """
@@ -104,9 +106,8 @@ class Seals:
         if not self._file.exists():
             return None
         with self._file.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - LAST_BYTES, 0))
-            lines = file.read().split(b"\n")[:-1]
-        return _seal(lines[-1], f"the last line of {self._file}") if lines else None
+            line, _ = _end_of(file)
+        return None if line is None else _seal(line, f"the last line of {self._file}")
 
     def add(self, head: Head, at: str) -> Seal:
         """Sign this head and keep it; on disk when this returns. Makes the key where nothing was sealed yet.
@@ -117,10 +118,8 @@ class Seals:
         signature = base64.b64encode(self._signing_key().sign(seal.text())).decode()
         seal = msgspec.structs.replace(seal, signature=signature)
         with os.fdopen(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
-            end = file.seek(0, os.SEEK_END)
-            file.seek(max(end - LAST_BYTES, 0))
-            unfinished = file.read().rpartition(b"\n")[2]
-            file.seek(end - len(unfinished))
+            _, finished = _end_of(file)
+            file.seek(finished)
             file.truncate()
             file.write(msgspec.json.encode(seal) + b"\n")
             file.flush()
@@ -183,6 +182,14 @@ class Seals:
         if self._public_key.read_bytes() != public:
             raise SealError(f"{self._public_key} is not the public half of {path}")
         return key
+
+
+def _end_of(file: BinaryIO) -> tuple[bytes | None, int]:
+    """The last line that was finished, None where there is none, and how long the file is up to its end."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - LAST_BYTES, 0))
+    finished, newline, unfinished = file.read().rpartition(b"\n")
+    return finished.rpartition(b"\n")[2] if newline else None, end - len(unfinished)
 
 
 def _seal(line: bytes, where: str) -> Seal:

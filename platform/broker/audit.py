@@ -27,7 +27,7 @@ import psycopg
 import redis
 import structlog
 
-from apps.operations.chain import SealError, Seals
+from apps.operations.chain import FOLDER, NOTHING, SealError, Seals
 from broker.invariants import (
     EXPIRED_FOR_MAX,
     Auditor,
@@ -88,7 +88,7 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stopping.set())
-    seals = Seals(Path(os.environ["TRIBOOK_DATA"]) / "audit")
+    seals = Seals(Path(os.environ["TRIBOOK_DATA"]) / FOLDER)
     audit = Audit(os.environ["DATABASE_URL"], clock_from_environment(), seals=seals)
     heart = Heart(os.environ["REDIS_URL"], audit)
     heart.start()
@@ -137,8 +137,6 @@ class Audit:
         self._looked_at: dict[str, float] = {}
         self._took_s: dict[str, float] = {}
         self._violations = dict.fromkeys(CHECKS, 0)
-        self._sealed_number = 0
-        """Up to where this process knows that the audit entries are sealed."""
         self.failures = 0
         """Looks that could not be made."""
         self.problem = "starting"
@@ -252,7 +250,7 @@ class Audit:
     def _seal(self) -> str:
         """The chain was followed and is sound: from now on none of it can be taken out. What hinders that, if anything."""
         head = self._auditor.entries
-        if self._seals is None or head.number <= self._sealed_number:
+        if self._seals is None or head == NOTHING:
             return ""
         try:
             last = self._seals.last()
@@ -261,7 +259,6 @@ class Audit:
         except (SealError, OSError) as error:
             log.warning("not_sealed", entry=head.number, error=str(error))
             return f"audit entries are not sealed: {error}"
-        self._sealed_number = head.number
         return ""
 
     def _timed(self, check: str, question: Callable[[], list[str]]) -> list[str]:

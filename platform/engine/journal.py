@@ -6,7 +6,6 @@ is settled by looking the batch row up by its key: never by transaction id, and 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import psycopg
 from msgspec import Struct
@@ -19,7 +18,7 @@ from engine.batch import Batch
 from engine.corrections import DEALS_MAX
 from engine.rows import Rows, balances_statement, change_statement, copy_statement, parked_statement, rows_of
 from engine.state import KeyRecord, Prior
-from engine.step import Failure, Taken, Unreadable
+from engine.step import Failure, Step, Taken, Unreadable
 from engine.stored import (
     DEAL_QUERY,
     EXECUTION_COLUMNS,
@@ -392,33 +391,30 @@ def with_prior(taken: Taken, prior: Prior | None) -> Taken:
     return taken if prior is None else Taken(taken.command, taken.stream_id, prior)
 
 
-class Memory(Protocol):
-    """What the engine knows that is perhaps not stored yet."""
-
-    def knows_leg(self, cl_ord_id: str) -> bool: ...
-
-    def corrected_by(self, lp: str, exec_id: str) -> str: ...
-
-
-def with_facts(reports: Sequence[Taken | Unreadable], facts: Facts, memory: Memory) -> list[Taken | Unreadable]:
-    """The reports with what PostgreSQL knows of their legs that memory does not, and of their executions."""
-    said = [t.command.report for t in reports if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)]
-    asked = sorted({report.cl_ord_id for report in said})
-    legs = facts.legs([cl_ord_id for cl_ord_id in asked if not memory.knows_leg(cl_ord_id)])
-    corrections = {(r.lp, r.exec_id): r.exec_ref_id for r in said if r.kind is ReportKind.CORRECT}
+def with_facts(reports: Sequence[Taken | Unreadable], facts: Facts, step: Step) -> list[Taken | Unreadable]:
+    """The reports with what PostgreSQL knows of their legs that the step does not, and of their executions."""
+    said = [t.command for t in reports if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)]
+    asked = sorted({command.report.cl_ord_id for command in said})
+    legs = facts.legs([cl_ord_id for cl_ord_id in asked if not step.knows_leg(cl_ord_id)])
+    corrections = {
+        (report.lp, report.exec_id): report.exec_ref_id
+        for report in (command.report for command in said)
+        if report.kind is ReportKind.CORRECT
+    }
 
     def names_of(report: ExecutionReport) -> list[str]:
         """The ExecIDs that it names; where one is a correction that is not stored yet, also what that one corrects."""
         names = list(names_in(report))
         for name in names:  # grows
-            corrected = corrections.get((report.lp, name)) or memory.corrected_by(report.lp, name)
+            corrected = corrections.get((report.lp, name)) or step.corrected_by(report.lp, name)
             if corrected and corrected not in names:
                 names.append(corrected)
         return names
 
-    known = facts.executions(sorted({(report.lp, name) for report in said for name in names_of(report)}))
+    names = {command.id: names_of(command.report) for command in said}
+    known = facts.executions(sorted({(command.report.lp, name) for command in said for name in names[command.id]}))
     return [
-        with_prior(t, _prior_of(t.command.report, names_of(t.command.report), legs, known))
+        with_prior(t, _prior_of(t.command.report, names[t.command.id], legs, known))
         if isinstance(t, Taken) and isinstance(t.command, ApplyExecution)
         else t
         for t in reports

@@ -44,7 +44,7 @@ def seals(tmp_path: Path) -> Seals:
     return Seals(tmp_path / "audit")
 
 
-def verified(seals: Seals, folder: Path, **options: Any) -> str:
+def verified(folder: Path, **options: Any) -> str:
     """What the command says, or the text that it fails with."""
     said = StringIO()
     try:
@@ -197,13 +197,11 @@ def test_a_sealed_end_cannot_be_taken_off(stored: Connection, seals: Seals, tmp_
     seals.add(head, AT)
     record(9)
     assert seals.contradicted(stored) == seals.all_contradicted(stored) == []
-    assert "9 audit entries, none changed or missing, sealed up to entry 8 by 1 seals" in verified(
-        seals, tmp_path / "audit"
-    )
+    assert "9 audit entries, none changed or missing, sealed up to entry 8 by 1 seals" in verified(tmp_path / "audit")
     stored.execute("DELETE FROM operations_auditentry WHERE number > 7")
     gone = f"I13: audit entry 8, sealed at {AT}, is gone"
     assert seals.contradicted(stored) == [gone]
-    assert verified(seals, tmp_path / "audit") == f"{gone}\nwrong: 1"
+    assert verified(tmp_path / "audit") == f"{gone}\nwrong: 1"
     record(8)
     assert seals.contradicted(stored) == [f"I13: audit entry 8, sealed at {AT}, is another one now"]
 
@@ -229,7 +227,7 @@ def test_a_seal_of_somebody_else_is_none(stored: Connection, seals: Seals, tmp_p
     (tmp_path / "audit" / SEALS).write_bytes((tmp_path / "elsewhere" / SEALS).read_bytes())
     assert seals.contradicted(stored) == [f"I13: audit entry 8, sealed at {AT}, was not signed with this house's key"]
     own = tmp_path / "elsewhere" / PUBLIC_KEY
-    assert "sealed up to entry 8" in verified(seals, tmp_path / "audit", key=own)
+    assert "sealed up to entry 8" in verified(tmp_path / "audit", key=own)
 
 
 def test_a_seal_whose_text_was_changed_is_none(stored: Connection, seals: Seals, tmp_path: Path) -> None:
@@ -272,4 +270,4 @@ def test_the_key_is_its_owners_alone_and_is_not_made_twice(stored: Connection, s
 
 def test_a_house_that_never_sealed_says_so(stored: Connection, seals: Seals, tmp_path: Path) -> None:
     assert seals.contradicted(stored) == []
-    assert "8 audit entries, none changed or missing, never sealed" in verified(seals, tmp_path / "audit")
+    assert "8 audit entries, none changed or missing, never sealed" in verified(tmp_path / "audit")

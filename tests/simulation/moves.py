@@ -297,13 +297,13 @@ class Moves:
         taken back: what of that is known here nobody could say."""
         legs = [leg for leg in self.house.state.legs.values() if leg.is_in_case]
         leg = self.random.choice(legs) if legs else None
-        order = self.house.providers[leg.lp].orders.get(leg.cl_ord_id) if leg is not None else None
+        order = self.house.venue_order(leg) if leg is not None else None
         if leg is not None and order is not None and not order.is_changed:
             self.settle_leg(leg)
 
     def settle_leg(self, leg: LpOrder) -> None:
         """By what the provider itself knows, once it has ended there: what is not booked of it was dealt, or nothing was."""
-        order = self.house.providers[leg.lp].orders.get(leg.cl_ord_id)
+        order = self.house.venue_order(leg)
         if order is None or order.is_open:
             return
         booked = {key.partition("/")[2] for key in leg.exec_ids}

@@ -30,8 +30,9 @@ from tests.simulation.misfortune import Misfortune
 from tests.simulation.moves import Moves
 from tests.simulation.postgres import Server, Transaction
 from tests.simulation.processes import FATAL, Engine, LpProcess
-from tests.simulation.provider import Provider
+from tests.simulation.provider import Provider, VenueOrder
 from tests.support.laws import every_rule
+from trading.liquidity import LpOrder
 from trading.quotes import Quote
 
 STEPS_US = (0, 1_000, 5_000, 20_000, 20_000, 100_000)
@@ -305,6 +306,10 @@ class House:
         """What a client sees: the newest that an engine has told."""
         return self._last_state if self.engine is None else self.engine.step.state
 
+    def venue_order(self, leg: LpOrder) -> VenueOrder | None:
+        """The order as its provider has it; None while it has not come there."""
+        return self.providers[leg.lp].orders.get(leg.cl_ord_id)
+
     def commit_takes_us(self) -> int:
         return self.random.choice((50_000, 400_000)) if self.time.now_us < self.slow_until_us else self.commit_us
 
@@ -394,8 +399,8 @@ class House:
     def _ask_the_desk(self) -> None:
         """What a provider took back or changed of an order that is open here makes it a dealer's. All else ends by itself."""
         for leg in list(self.state.legs.values()):
-            provider, order = self.providers[leg.lp], self.providers[leg.lp].orders.get(leg.cl_ord_id)
-            is_all_known = provider.is_quiet and self._has_applied_all_of(leg.lp)
+            order = self.venue_order(leg)
+            is_all_known = self.providers[leg.lp].is_quiet and self._has_applied_all_of(leg.lp)
             if order is not None and (order.is_changed or order.is_settled) and is_all_known:
                 self.moves.settle_leg(leg)
 

@@ -1,6 +1,5 @@
 """`manage.py verify_audit [--folder F] [--key PUBLIC]`: every audit entry and every seal, and the first that is wrong."""
 
-import os
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ import psycopg
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from apps.operations.chain import PUBLIC_KEY, SEALS, Seals, follow
+from apps.operations.chain import FOLDER, PUBLIC_KEY, SEALS, Seals, follow
+from apps.operations.demo import data_folder
 
 
 class Command(BaseCommand):
@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--folder",
             type=Path,
-            default=Path(os.environ.get("TRIBOOK_DATA", ".")) / "audit",
+            default=data_folder() / FOLDER,
             help=f"where {SEALS} is: the auditor's, or a copy that was kept elsewhere",
         )
         parser.add_argument("--key", type=Path, help=f"the public key; else {PUBLIC_KEY} in the folder")
